@@ -1,0 +1,151 @@
+//! A base model: a Hugging Face folder (or the same files from memory) opened, checked and identified.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::LearnError;
+use crate::weights;
+
+const CONFIG: &str = "config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The files of a model by name, from a folder or from memory. Nothing is interpreted yet.
+#[derive(Debug, Clone)]
+pub struct ModelFiles {
+    /// Where they came from, for messages.
+    pub origin: PathBuf,
+    files: BTreeMap<String, Cow<'static, [u8]>>,
+}
+
+/// Files that are read when they are there, beside the weights.
+const SMALL_FILES: [&str; 5] =
+    [CONFIG, GENERATION_CONFIG, "tokenizer.json", "tokenizer_config.json", crate::profile::PROFILE_FILE];
+
+impl ModelFiles {
+    /// Reads a model folder: configuration, tokenizer, and weights in one file or in shards.
+    ///
+    /// # Errors
+    /// [`LearnError::Read`] for a missing or unreadable file, [`LearnError::Json`] for a bad shard index.
+    pub fn read(dir: &Path) -> Result<ModelFiles, LearnError> {
+        let mut files = BTreeMap::new();
+        for name in SMALL_FILES {
+            if name == CONFIG || dir.join(name).is_file() {
+                files.insert(name.to_owned(), Cow::Owned(read_file(&dir.join(name))?));
+            }
+        }
+        for name in weight_files(dir)? {
+            let bytes = read_file(&dir.join(&name))?;
+            files.insert(name, Cow::Owned(bytes));
+        }
+        Ok(ModelFiles { origin: dir.to_owned(), files })
+    }
+
+    /// Files that are already in memory, such as those of a bundled model.
+    pub fn from_static(origin: &str, files: &[(&str, &'static [u8])]) -> ModelFiles {
+        let files = files.iter().map(|&(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes))).collect();
+        ModelFiles { origin: origin.into(), files }
+    }
+
+    /// A file's bytes.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(Cow::as_ref)
+    }
+
+    /// A file as UTF-8 text.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, LearnError> {
+        let Some(bytes) = self.get(name) else { return Ok(None) };
+        std::str::from_utf8(bytes).map(Some).map_err(|e| LearnError::Json {
+            path: self.origin.join(name),
+            what: "text file",
+            reason: e.to_string(),
+        })
+    }
+
+    /// SHA-256 over every file's name and bytes, as 64 hex digits: what makes a base model the same one.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, bytes) in &self.files {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The decoder of these files, in f32.
+    ///
+    /// # Errors
+    /// An unsupported configuration, or weights that are missing, damaged or of another shape, by name.
+    pub fn decoder(&self) -> Result<Decoder, LearnError> {
+        let mut config = ModelConfig::from_json(self.text(CONFIG)?.unwrap_or_default())?;
+        // generation_config.json is where chat models say which tokens end a turn.
+        if let Some(text) = self.text(GENERATION_CONFIG)?
+            && let Ok(generation) = serde_json::from_str::<GenerationConfig>(text)
+            && let Some(ids) = generation.eos_token_id
+        {
+            config.eos_ids = match ids {
+                serde_json::Value::Array(ids) => ids.iter().filter_map(|id| Some(id.as_u64()? as u32)).collect(),
+                id => id.as_u64().map(|id| vec![id as u32]).unwrap_or(config.eos_ids),
+            };
+        }
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (name, bytes) in &self.files {
+            if name.ends_with(".safetensors") {
+                tensors.extend(weights::read(bytes, &self.origin.join(name))?);
+            }
+        }
+        Decoder::build(config, |name, shape| {
+            let tensor = tensors.remove(name).ok_or_else(|| LearnError::MissingTensor(name.to_owned()))?;
+            match tensor.dims() == shape {
+                true => Ok(tensor),
+                false => Err(LearnError::Shape {
+                    name: name.to_owned(),
+                    expected: shape.to_vec(),
+                    found: tensor.dims().to_vec(),
+                }),
+            }
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct GenerationConfig {
+    eos_token_id: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The weight files of a folder: the shards that the index names, or the single file.
+fn weight_files(dir: &Path) -> Result<Vec<String>, LearnError> {
+    let index = dir.join(INDEX);
+    if !index.is_file() {
+        return Ok(vec![WEIGHTS.to_owned()]);
+    }
+    let bad = |reason: String| LearnError::Json { path: index.clone(), what: "shard index", reason };
+    let parsed: ShardIndex = serde_json::from_slice(&read_file(&index)?).map_err(|e| bad(e.to_string()))?;
+    let mut shards: Vec<String> = parsed.weight_map.into_values().collect();
+    shards.sort();
+    shards.dedup();
+    // A shard is a file of this folder: an index may not name a path.
+    match shards.iter().find(|shard| shard.contains(['/', '\\']) || !shard.ends_with(".safetensors")) {
+        Some(shard) => Err(bad(format!("`{shard}` is not the name of a safetensors file"))),
+        None => Ok(shards),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, LearnError> {
+    std::fs::read(path).map_err(|source| LearnError::Read { path: path.to_owned(), source })
+}

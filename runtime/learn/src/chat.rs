@@ -1,0 +1,284 @@
+//! SEAL's text for real models: puzzles as chat messages, passages as plain documents, questions and requests
+//! for a self-edit as SEAL asks them. The model's own chat template joins messages where it has one.
+//!
+//! Puzzles: a system message with every demonstration as `input -> output#` (grids as NumPy prints them), a
+//! user message with the input to solve, and the output followed by `#` as the answer.
+
+use minijinja::{Environment, context};
+use selkie_edit::{Example, Grid, LossOn, Puzzle, Question, Task};
+use tokenizers::Tokenizer;
+
+use crate::base::ModelFiles;
+use crate::error::LearnError;
+use crate::pup::render::{Places, Prompt};
+use crate::sequence::Sequence;
+
+/// The request that SEAL puts before a puzzle's demonstrations.
+const PUZZLE_SYSTEM: &str = "Figure out the underlying transformation in the following examples and apply it to \
+                             the test case. Here are some examples from this transformation, your answer must \
+                             follow the format.\nThe input-output grids are provided as python arrays:\n";
+
+/// Where no end token is configured, a generation ends at its length limit and answers end with a newline.
+const FALLBACK_END: &str = "\n";
+
+/// A real model's language.
+pub struct ChatCodec {
+    tokenizer: Tokenizer,
+    template: Option<String>,
+    bos: String,
+    eos: String,
+    end: u32,
+}
+
+impl std::fmt::Debug for ChatCodec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatCodec").field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+/// A text in parts, each with or without a loss.
+type Parts = Vec<(String, bool)>;
+
+impl ChatCodec {
+    /// From `tokenizer.json` and `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// When there is no tokenizer or it does not load.
+    pub fn open(files: &ModelFiles, eos_ids: &[u32]) -> Result<ChatCodec, LearnError> {
+        let Some(bytes) = files.get("tokenizer.json") else {
+            let reason = format!("there is no `tokenizer.json` in `{}`", files.origin.display());
+            return Err(LearnError::Tokenizer(reason));
+        };
+        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| LearnError::Tokenizer(e.to_string()))?;
+        let config: serde_json::Value =
+            files.text("tokenizer_config.json")?.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        // A token is written as text or as an object that holds it.
+        let token = |key: &str| {
+            let value = &config[key];
+            value.as_str().or(value["content"].as_str()).unwrap_or_default().to_owned()
+        };
+        let fallback = || tokenizer.encode(FALLBACK_END, false).ok().and_then(|e| e.get_ids().last().copied());
+        let end = eos_ids.first().copied().or_else(|| tokenizer.token_to_id(&token("eos_token"))).or_else(fallback);
+        Ok(ChatCodec {
+            template: config["chat_template"].as_str().map(str::to_owned),
+            bos: token("bos_token"),
+            eos: token("eos_token"),
+            end: end.ok_or_else(|| LearnError::Tokenizer("the model has no end token".to_owned()))?,
+            tokenizer,
+        })
+    }
+
+    /// A document with a loss on every token, as SEAL trains passages.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn document(&self, document: &str) -> Result<Sequence, LearnError> {
+        let mut ids = self.encode(document, true)?;
+        ids.push(self.end);
+        Ok(all_labelled(ids))
+    }
+
+    /// SEAL's no-context question.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn question_prompt(&self, title: &str, question: &str) -> Result<Prompt, LearnError> {
+        let text = format!(
+            "Let's answer a question directly and concisely.\nQuestion: Topic: {title}\n{question}\nAnswer:\n"
+        );
+        self.prompt(text)
+    }
+
+    /// The ids of an answer with its end.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn answer(&self, question: &Question) -> Result<Vec<u32>, LearnError> {
+        self.ended(&question.answer)
+    }
+
+    /// The request for a self-edit, as one user message (a passage's is plain text, for base models).
+    ///
+    /// # Errors
+    /// When the tokenizer or the chat template fails.
+    pub fn edit_prompt(&self, text: &str, as_chat: bool) -> Result<Prompt, LearnError> {
+        match as_chat {
+            true => self.prompt(self.chat(&[("user", text)], true)?),
+            false => self.prompt(text.to_owned()),
+        }
+    }
+
+    /// A task as one training sequence. The loss is on the final output, on the demonstrations' outputs too, or
+    /// on everything.
+    ///
+    /// # Errors
+    /// When the tokenizer or the chat template fails.
+    pub fn task(&self, task: &Task, loss_on: LossOn) -> Result<Sequence, LearnError> {
+        let user = pair_query(&task.test.input);
+        let answer = pair_answer(&task.test.output);
+        let system = system_text(&task.train);
+        let before = self.chat(&[("system", &system), ("user", &user)], true)?;
+        let mut parts: Parts = match loss_on {
+            LossOn::FinalOutput => vec![(before, false)],
+            LossOn::AllTokens => vec![(before, true)],
+            LossOn::AllOutputs => label_outputs(&before, &task.train),
+        };
+        parts.push((answer, true));
+        self.labelled(&parts)
+    }
+
+    /// A test input behind the puzzle's demonstrations.
+    ///
+    /// # Errors
+    /// When the tokenizer or the chat template fails.
+    pub fn test_prompt(&self, puzzle: &Puzzle, input: &Grid) -> Result<Prompt, LearnError> {
+        let system = system_text(&puzzle.train);
+        self.prompt(self.chat(&[("system", &system), ("user", &pair_query(input))], true)?)
+    }
+
+    /// The ids of an output grid with its end.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn grid_answer(&self, output: &Grid) -> Result<Vec<u32>, LearnError> {
+        self.ended(&pair_answer(output))
+    }
+
+    /// The text of a continuation, up to its end token.
+    pub fn text(&self, continuation: &[u32]) -> String {
+        let end = continuation.iter().position(|&id| id == self.end).unwrap_or(continuation.len());
+        self.tokenizer.decode(&continuation[..end], true).unwrap_or_default()
+    }
+
+    /// The grid that a continuation spells, if it spells one.
+    pub fn grid(&self, continuation: &[u32]) -> Option<Grid> {
+        grid_of_text(&self.text(continuation))
+    }
+
+    fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, LearnError> {
+        let encoding = self.tokenizer.encode(text, special).map_err(|e| LearnError::Tokenizer(e.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    fn ended(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+        let mut ids = self.encode(text, false)?;
+        ids.push(self.end);
+        Ok(ids)
+    }
+
+    fn prompt(&self, text: String) -> Result<Prompt, LearnError> {
+        let ids = self.encode(&text, !self.starts_with_bos(&text))?;
+        let positions: Vec<u32> = (0..ids.len() as u32).collect();
+        Ok(Prompt { text, places: Places::Counted(ids.len() as u32), ids, positions, end: self.end })
+    }
+
+    /// Chat templates write the first token themselves; it must not be there twice.
+    fn starts_with_bos(&self, text: &str) -> bool {
+        !self.bos.is_empty() && text.starts_with(&self.bos)
+    }
+
+    fn labelled(&self, parts: &Parts) -> Result<Sequence, LearnError> {
+        let mut ids = Vec::new();
+        let mut labelled = Vec::new();
+        for (index, (text, loss)) in parts.iter().enumerate() {
+            let part = self.encode(text, index == 0 && !self.starts_with_bos(text))?;
+            labelled.extend(std::iter::repeat_n(*loss, part.len()));
+            ids.extend(part);
+        }
+        ids.push(self.end);
+        labelled.push(true);
+        Ok(Sequence { positions: (0..ids.len() as u32).collect(), ids, labelled })
+    }
+
+    /// Messages joined by the model's template; without one, by newlines.
+    fn chat(&self, messages: &[(&str, &str)], generate: bool) -> Result<String, LearnError> {
+        let Some(template) = &self.template else {
+            return Ok(messages.iter().map(|(_, text)| format!("{text}\n")).collect());
+        };
+        let bad = |e: minijinja::Error| LearnError::Render(format!("the model's chat template fails: {e}"));
+        let mut environment = Environment::new();
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        // Llama 3's template writes today's date; a fixed one keeps runs repeatable.
+        environment.add_function("strftime_now", |_: String| "26 Jul 2024");
+        environment.add_template("chat", template).map_err(bad)?;
+        let messages: Vec<_> = messages.iter().map(|(role, content)| context!(role, content)).collect();
+        let (bos_token, eos_token) = (&self.bos, &self.eos);
+        let template = environment.get_template("chat").map_err(bad)?;
+        template.render(context!(messages, bos_token, eos_token, add_generation_prompt => generate)).map_err(bad)
+    }
+}
+
+fn all_labelled(ids: Vec<u32>) -> Sequence {
+    Sequence { positions: (0..ids.len() as u32).collect(), labelled: vec![true; ids.len()], ids }
+}
+
+/// A grid as NumPy prints it: `[[1 2]\n [3 4]]`.
+fn grid_text(grid: &Grid) -> String {
+    let row = |row: &[u8]| format!("[{}]", row.iter().map(u8::to_string).collect::<Vec<_>>().join(" "));
+    format!("[{}]", grid.rows().map(row).collect::<Vec<_>>().join("\n "))
+}
+
+fn grid_of_text(text: &str) -> Option<Grid> {
+    let text = text.trim().trim_end_matches('#').trim();
+    let inner = text.strip_prefix("[[")?.strip_suffix("]]")?;
+    let row = |row: &str| {
+        let cells = row.trim().trim_start_matches('[').split_whitespace();
+        cells.map(|cell| cell.parse().ok()).collect::<Option<Vec<u8>>>()
+    };
+    let rows: Option<Vec<Vec<u8>>> = inner.split(']').map(row).collect();
+    Grid::from_rows(&rows?).ok()
+}
+
+fn pair_query(input: &Grid) -> String {
+    format!("{} -> ", grid_text(input))
+}
+
+fn pair_answer(output: &Grid) -> String {
+    format!("{}#", grid_text(output))
+}
+
+fn system_text(demonstrations: &[Example]) -> String {
+    let pair = |pair: &Example| format!("{}{}\n", pair_query(&pair.input), pair_answer(&pair.output));
+    format!("{PUZZLE_SYSTEM}{}", demonstrations.iter().map(pair).collect::<String>())
+}
+
+/// Splits a text at every demonstration's output, which alone has a loss.
+fn label_outputs(text: &str, demonstrations: &[Example]) -> Parts {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    for pair in demonstrations {
+        let (query, output) = (pair_query(&pair.input), pair_answer(&pair.output));
+        let Some(at) = rest.find(&format!("{query}{output}")) else { continue };
+        let (before, after) = rest.split_at(at + query.len());
+        parts.push((before.to_owned(), false));
+        parts.push((output.clone(), true));
+        rest = &after[output.len()..];
+    }
+    parts.push((rest.to_owned(), false));
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_are_written_as_numpy_prints_them_and_read_back() {
+        let grid = Grid::from_rows(&[vec![9, 9, 7], vec![3, 3, 4]]).unwrap();
+        assert_eq!(pair_answer(&grid), "[[9 9 7]\n [3 3 4]]#");
+        assert_eq!(grid_of_text("[[9 9 7]\n [3 3 4]]#"), Some(grid));
+        for bad in ["", "[[1 2]\n [3]]#", "[[1 12]]", "[[a]]", "[1 2]", "[[]]", "]]", "[["] {
+            assert_eq!(grid_of_text(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_outputs_of_demonstrations_are_split_from_their_text() {
+        let grid = |colour| Grid::from_rows(&[vec![colour]]).unwrap();
+        let pairs = [Example { input: grid(1), output: grid(2) }, Example { input: grid(1), output: grid(2) }];
+        let parts = label_outputs(&system_text(&pairs), &pairs);
+        let losses: Vec<&str> = parts.iter().filter(|(_, loss)| *loss).map(|(text, _)| text.as_str()).collect();
+        assert_eq!(losses, ["[[2]]#", "[[2]]#"]);
+        assert_eq!(parts.iter().map(|(text, _)| text.as_str()).collect::<String>(), system_text(&pairs));
+    }
+}

@@ -1,0 +1,183 @@
+//! A model's language: how contexts, training data and answers become tokens and back. Which of the three it is
+//! comes from the model's profile; the rest of the crate does not ask.
+
+use selkie_edit::{Answer, Catalogue, Context, Domain, LossOn, Puzzle, Question, Task, edit_prompt};
+
+use crate::base::ModelFiles;
+use crate::chat::ChatCodec;
+use crate::error::LearnError;
+use crate::profile::RendererKind;
+use crate::pup::edit_prior::TOOL_NAMES;
+use crate::pup::render::{FactCodec, Prompt, PuzzleCodec};
+use crate::sequence::Sequence;
+
+/// The built-in plugin whose tools pup-puzzles was taught by name; it knows no others of that plugin.
+const TAUGHT_PLUGIN: &str = "grid";
+
+/// A model's language.
+#[derive(Debug)]
+pub enum Codec {
+    /// A real model's, as SEAL speaks to it.
+    Chat(Box<ChatCodec>),
+    /// pup's for passages.
+    Facts(Box<FactCodec>),
+    /// pup's for puzzles.
+    Puzzles(Box<PuzzleCodec>),
+}
+
+/// One thing to answer: the prompt and the expected answer, end included.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The question, or `test 0` of a puzzle.
+    pub name: String,
+    /// What the model sees.
+    pub prompt: Prompt,
+    /// What it should say.
+    pub answer: Vec<u32>,
+    /// The same, readable.
+    pub expected: Answer,
+}
+
+impl Codec {
+    /// The codec that a profile names.
+    ///
+    /// # Errors
+    /// When a real model has no usable tokenizer.
+    pub fn open(kind: RendererKind, files: &ModelFiles, eos_ids: &[u32]) -> Result<Codec, LearnError> {
+        Ok(match kind {
+            RendererKind::Seal => Codec::Chat(Box::new(ChatCodec::open(files, eos_ids)?)),
+            RendererKind::PupFacts => Codec::Facts(Box::default()),
+            RendererKind::PupPuzzles => Codec::Puzzles(Box::default()),
+        })
+    }
+
+    /// The kinds of context that the model understands.
+    pub fn domains(&self) -> &'static [Domain] {
+        match self {
+            Codec::Chat(_) => &[Domain::Puzzle, Domain::Passage],
+            Codec::Facts(_) => &[Domain::Passage],
+            Codec::Puzzles(_) => &[Domain::Puzzle],
+        }
+    }
+
+    /// The request for a self-edit of a context, with the tools that are loaded.
+    ///
+    /// # Errors
+    /// When the model does not understand this kind of context.
+    pub fn edit_prompt(&self, context: &Context, catalogue: &Catalogue) -> Result<Prompt, LearnError> {
+        match (self, context) {
+            (Codec::Chat(chat), context) => {
+                chat.edit_prompt(&edit_prompt(context, catalogue), context.domain() == Domain::Puzzle)
+            }
+            (Codec::Facts(facts), Context::Passage(passage)) => Ok(facts.edit_prompt(passage)),
+            (Codec::Puzzles(puzzles), Context::Puzzle(puzzle)) => {
+                let known = |tool: &&selkie_edit::ToolSpec| {
+                    tool.plugin.name != TAUGHT_PLUGIN || TOOL_NAMES.contains(&tool.name.as_str())
+                };
+                Ok(puzzles.edit_prompt(puzzle, catalogue.iter().filter(known).map(|tool| tool.name.as_str())))
+            }
+            (Codec::Facts(_) | Codec::Puzzles(_), context) => Err(self.wrong_domain(context.domain())),
+        }
+    }
+
+    /// A document to learn as a training sequence, with a loss on every token.
+    ///
+    /// # Errors
+    /// When the model does not understand passages.
+    pub fn document(&self, document: &str) -> Result<Sequence, LearnError> {
+        match self {
+            Codec::Chat(chat) => chat.document(document),
+            Codec::Facts(facts) => Ok(facts.document(document)),
+            Codec::Puzzles(_) => Err(self.wrong_domain(Domain::Passage)),
+        }
+    }
+
+    /// A task to learn as training sequences.
+    ///
+    /// # Errors
+    /// When the model does not understand puzzles.
+    pub fn task(&self, task: &Task, loss_on: LossOn) -> Result<Vec<Sequence>, LearnError> {
+        match self {
+            Codec::Chat(chat) => Ok(vec![chat.task(task, loss_on)?]),
+            Codec::Puzzles(puzzles) => Ok(puzzles.task(task, loss_on)),
+            Codec::Facts(_) => Err(self.wrong_domain(Domain::Puzzle)),
+        }
+    }
+
+    /// What is asked about a context: a puzzle's tests whose answer is known, or a passage's questions without the
+    /// passage.
+    ///
+    /// # Errors
+    /// When the model does not understand this kind of context, or a puzzle has no known answer to measure by.
+    pub fn items(&self, context: &Context) -> Result<Vec<Item>, LearnError> {
+        match context {
+            Context::Puzzle(puzzle) => self.test_items(puzzle),
+            Context::Passage(passage) => {
+                let item = |question: &Question| self.question_item(&passage.title, question);
+                passage.questions.iter().map(item).collect()
+            }
+        }
+    }
+
+    fn test_items(&self, puzzle: &Puzzle) -> Result<Vec<Item>, LearnError> {
+        let mut items = Vec::new();
+        for (index, test) in puzzle.tests.iter().enumerate() {
+            let Some(output) = &test.output else { continue };
+            let (prompt, answer) = match self {
+                Codec::Chat(chat) => (chat.test_prompt(puzzle, &test.input)?, chat.grid_answer(output)?),
+                Codec::Puzzles(puzzles) => (puzzles.test_prompt(&test.input), puzzles.answer(output)),
+                Codec::Facts(_) => return Err(self.wrong_domain(Domain::Puzzle)),
+            };
+            items.push(Item { name: format!("test {index}"), prompt, answer, expected: Answer::Grid(output.clone()) });
+        }
+        if items.is_empty() {
+            let reason = format!("puzzle `{}` has no test with a known output to measure by", puzzle.id);
+            return Err(LearnError::Render(reason));
+        }
+        Ok(items)
+    }
+
+    fn question_item(&self, title: &str, question: &Question) -> Result<Item, LearnError> {
+        let (prompt, answer) = match self {
+            Codec::Chat(chat) => (chat.question_prompt(title, &question.question)?, chat.answer(question)?),
+            Codec::Facts(facts) => (facts.question_prompt(&question.question), facts.answer(question)),
+            Codec::Puzzles(_) => return Err(self.wrong_domain(Domain::Passage)),
+        };
+        let expected = Answer::Text(question.answer.clone());
+        Ok(Item { name: question.question.clone(), prompt, answer, expected })
+    }
+
+    /// What a continuation says: a grid where one was asked for and is spelled, else text.
+    pub fn read_answer(&self, expected: &Answer, continuation: &[u32]) -> Answer {
+        let grid = match (expected, self) {
+            (Answer::Text(_), _) | (_, Codec::Facts(_)) => None,
+            (Answer::Grid(_), Codec::Chat(chat)) => chat.grid(continuation),
+            (Answer::Grid(_), Codec::Puzzles(puzzles)) => puzzles.grid(continuation),
+        };
+        grid.map_or_else(|| Answer::Text(self.text(continuation)), Answer::Grid)
+    }
+
+    /// The text of a continuation.
+    pub fn text(&self, continuation: &[u32]) -> String {
+        match self {
+            Codec::Chat(chat) => chat.text(continuation),
+            Codec::Facts(facts) => facts.text(continuation),
+            Codec::Puzzles(puzzles) => puzzles.text(continuation),
+        }
+    }
+
+    fn wrong_domain(&self, domain: Domain) -> LearnError {
+        let names = |domain: &Domain| match domain {
+            Domain::Puzzle => "puzzles",
+            Domain::Passage => "passages",
+        };
+        let understood: Vec<&str> = self.domains().iter().map(names).collect();
+        LearnError::Render(format!("it is about {}; the model understands {}", names(&domain), understood.join(" and ")))
+    }
+}
+
+/// New tokens that an answer may have: a 30x30 grid with its row markers and end.
+pub(crate) const ANSWER_TOKENS_MAX: usize = 31 * 30 + 1;
+
+/// The largest grid's sides are within what the answer limit assumes.
+const _: () = assert!(selkie_edit::limits::PUZZLE_SIDE_MAX as usize * 31 < ANSWER_TOKENS_MAX);

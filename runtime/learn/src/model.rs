@@ -1,0 +1,187 @@
+//! A base model ready to work: weights, language, profile and identity.
+
+use selkie_edit::{Answer, Catalogue, Context, ItemReport, Report, TrainingDefaults};
+
+use crate::base::ModelFiles;
+use crate::codec::{ANSWER_TOKENS_MAX, Codec, Item};
+use crate::decoder::Decoder;
+use crate::error::LearnError;
+use crate::lora::Adapter;
+use crate::profile::{PROFILE_FILE, Profile, RendererKind};
+use crate::pup::render::Prompt;
+use crate::sample::{Sampling, StopReason, generate};
+use crate::score::score;
+
+/// New tokens of a self-edit. SEAL allows 128 for a puzzle's JSON and 8,192 for a passage's text; recorded
+/// completions are below 600.
+const EDIT_TOKENS_MAX: usize = 1024;
+
+/// SEAL's settings for drawing self-edits of a passage.
+const EDIT_TEMPERATURE: f64 = 1.0;
+const EDIT_TOP_P: f64 = 0.95;
+
+/// New tokens of a text answer; SEAL's limit.
+const TEXT_ANSWER_TOKENS_MAX: usize = 64;
+
+/// A base model. Frozen: an adapter is always an argument.
+#[derive(Debug)]
+pub struct Model {
+    decoder: Decoder,
+    codec: Codec,
+    profile: Profile,
+    digest: String,
+}
+
+/// A self-edit as the model wrote it, and what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenEdit {
+    /// The prompt, readable.
+    pub prompt: String,
+    /// The answer, as it came.
+    pub text: String,
+    /// Whether the model ended it, or the length limit did.
+    pub ended: StopReason,
+}
+
+impl WrittenEdit {
+    /// An edit that no model was asked for.
+    pub fn given(text: &str) -> WrittenEdit {
+        WrittenEdit { prompt: String::new(), text: text.to_owned(), ended: StopReason::StopToken }
+    }
+}
+
+impl Model {
+    /// Opens a model.
+    ///
+    /// # Errors
+    /// Whatever is missing, damaged or unsupported, by name.
+    pub fn open(files: &ModelFiles) -> Result<Model, LearnError> {
+        let profile = match files.text(PROFILE_FILE)? {
+            None => Profile {
+                name: files.origin.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned()),
+                renderer: RendererKind::Seal,
+                training: TrainingDefaults::seal(),
+            },
+            Some(text) => serde_json::from_str(text).map_err(|e| LearnError::Json {
+                path: files.origin.join(PROFILE_FILE),
+                what: "model profile",
+                reason: e.to_string(),
+            })?,
+        };
+        let decoder = files.decoder()?;
+        let codec = Codec::open(profile.renderer, files, &decoder.config().eos_ids)?;
+        Ok(Model { decoder, codec, profile, digest: files.digest() })
+    }
+
+    /// The weights.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// The language.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Name and training defaults.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// SHA-256 of the model's files, 64 hex digits.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Asks the model for a self-edit of a context. The seed decides the draw.
+    ///
+    /// # Errors
+    /// When the model does not understand this kind of context.
+    pub fn write_edit(
+        &self,
+        adapter: Option<&Adapter>,
+        context: &Context,
+        catalogue: &Catalogue,
+        seed: u64,
+    ) -> Result<WrittenEdit, LearnError> {
+        let prompt = self.codec.edit_prompt(context, catalogue)?;
+        self.check_length(prompt.ids.len())?;
+        let sampling = Sampling::TopP { temperature: EDIT_TEMPERATURE, top_p: EDIT_TOP_P, seed };
+        let mut places = places_of(&prompt);
+        let room = self.decoder.config().max_positions.saturating_sub(prompt.ids.len());
+        let (ids, ended) = generate(
+            &self.decoder,
+            adapter,
+            &prompt.ids,
+            &mut places,
+            sampling,
+            &self.stops(prompt.end),
+            EDIT_TOKENS_MAX.min(room),
+        )?;
+        Ok(WrittenEdit { prompt: prompt.text, text: self.codec.text(&ids), ended })
+    }
+
+    /// Measures a model on a context: every item by one teacher-forced pass, and greedy decoding for what it says
+    /// instead where it is wrong.
+    ///
+    /// # Errors
+    /// When the model does not understand the context, or there is nothing to measure by.
+    pub fn evaluate(&self, adapter: Option<&Adapter>, context: &Context) -> Result<Report, LearnError> {
+        let items = self.codec.items(context)?;
+        let sequences: Vec<_> = items.iter().map(|item| item.prompt.with(&item.answer)).collect();
+        let mut reports = Vec::with_capacity(items.len());
+        for sequence in &sequences {
+            self.check_length(sequence.len())?;
+        }
+        for (item, score) in items.iter().zip(score(&self.decoder, adapter, &sequences)?) {
+            let prediction = match score.greedy {
+                true => item.expected.clone(),
+                false => self.answer(adapter, item)?,
+            };
+            reports.push(ItemReport {
+                item: item.name.clone(),
+                solved: score.greedy,
+                log_prob: score.log_prob / score.tokens.max(1) as f64,
+                prediction,
+                expected: item.expected.clone(),
+            });
+        }
+        Ok(Report { items: reports })
+    }
+
+    /// What greedy decoding says to an item.
+    ///
+    /// # Errors
+    /// The tensor library's.
+    pub fn answer(&self, adapter: Option<&Adapter>, item: &Item) -> Result<Answer, LearnError> {
+        let prompt = &item.prompt;
+        let mut places = places_of(prompt);
+        let room = self.decoder.config().max_positions.saturating_sub(prompt.ids.len());
+        let limit = match item.expected {
+            Answer::Grid(_) => ANSWER_TOKENS_MAX,
+            Answer::Text(_) => TEXT_ANSWER_TOKENS_MAX,
+        };
+        let stops = self.stops(prompt.end);
+        let (ids, _) =
+            generate(&self.decoder, adapter, &prompt.ids, &mut places, Sampling::Greedy, &stops, limit.min(room))?;
+        Ok(self.codec.read_answer(&item.expected, &ids))
+    }
+
+    fn stops(&self, end: u32) -> Vec<u32> {
+        let mut stops = self.decoder.config().eos_ids.clone();
+        stops.push(end);
+        stops
+    }
+
+    fn check_length(&self, found: usize) -> Result<(), LearnError> {
+        let limit = self.decoder.config().max_positions;
+        if found > limit { Err(LearnError::TooLong { found, limit }) } else { Ok(()) }
+    }
+}
+
+/// Positions of a prompt and of what follows it, token by token.
+fn places_of(prompt: &Prompt) -> impl FnMut(u32) -> u32 + use<> {
+    let mut known = prompt.positions.clone().into_iter();
+    let mut places = prompt.places.clone();
+    move |id| known.next().unwrap_or_else(|| places.push(id))
+}

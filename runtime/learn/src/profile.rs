@@ -1,0 +1,32 @@
+//! What Selkie knows of a base model beside its weights: how contexts are rendered for it, and how it wants
+//! to be trained. A model without the file `selkie.json` is treated as SEAL treats its models.
+
+use selkie_edit::TrainingDefaults;
+use serde::{Deserialize, Serialize};
+
+/// The profile's file in a model folder.
+pub const PROFILE_FILE: &str = "selkie.json";
+
+/// How contexts become tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RendererKind {
+    /// SEAL's chat text, for instruction models.
+    Seal,
+    /// pup's compact form for passages.
+    PupFacts,
+    /// pup's compact form for puzzles, with two-dimensional positions.
+    PupPuzzles,
+}
+
+/// A model's profile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// The model's name in reports.
+    pub name: String,
+    /// How contexts become tokens.
+    pub renderer: RendererKind,
+    /// What an edit's training settings are when it does not say.
+    pub training: TrainingDefaults,
+}
