@@ -1,0 +1,53 @@
+//! One command a file.
+
+mod adapt;
+mod edit;
+mod export;
+mod log;
+mod plugin;
+mod pretrain;
+mod replay;
+mod rollback;
+mod schema;
+mod show;
+mod tool;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::args::Command;
+use crate::error::CommandError;
+
+/// Runs a command.
+pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::Adapt(args) => adapt::run(&args),
+        Command::Edit(command) => edit::run(&command),
+        Command::Schema(args) => schema::run(&args),
+        Command::Tool(command) => tool::run(&command),
+        Command::Plugin(command) => plugin::run(&command),
+        Command::Pretrain(args) => pretrain::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Export(args) => export::run(&args),
+    }
+}
+
+/// Writes data to stdout. A reader that went away (`selkie log | head`) is no error.
+fn print(text: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CommandError::internal(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes one JSON document to stdout.
+fn print_json(value: &impl serde::Serialize) -> Result<(), CommandError> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| CommandError::internal(error.to_string()))?;
+    print(&(text + "\n"))
+}
