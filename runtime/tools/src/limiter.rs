@@ -1,0 +1,90 @@
+//! Memory, counted over everything that a call allocates.
+//!
+//! wasmtime's own `StoreLimits` bounds each memory by itself and permits ten thousand of them; this counts all
+//! memories and tables of a store together. A request over the limit traps at once: a guest that is told "no"
+//! by `memory.grow` aborts with a bare `unreachable`, from which nobody learns what was asked.
+
+use wasmtime::ResourceLimiter;
+
+use crate::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENT_BYTES, TABLES_MAX};
+
+/// What a store has allocated so far.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    used: usize,
+    max: usize,
+}
+
+/// A request for more than is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{asked} bytes of memory asked for, {max} allowed")]
+pub(crate) struct MemoryExceeded {
+    /// All memories and tables together, had it been granted.
+    pub(crate) asked: usize,
+    /// The limit.
+    pub(crate) max: usize,
+}
+
+impl Limiter {
+    pub(crate) fn new(max: usize) -> Limiter {
+        Limiter { used: 0, max }
+    }
+
+    fn grow(&mut self, current: usize, desired: usize) -> wasmtime::Result<bool> {
+        let asked = self.used.saturating_add(desired.saturating_sub(current));
+        if asked > self.max {
+            return Err(MemoryExceeded { asked, max: self.max }.into());
+        }
+        self.used = asked;
+        Ok(true)
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.grow(current, desired)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        self.grow(bytes(current), bytes(desired))
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_draw_from_one_account() {
+        let mut limiter = Limiter::new(1000);
+        assert!(matches!(limiter.memory_growing(0, 600, None), Ok(true)));
+        assert!(matches!(limiter.table_growing(0, 50, None), Ok(true)), "exactly full");
+        let refused = limiter.memory_growing(600, 601, None).expect_err("one byte too many");
+        assert_eq!(refused.downcast_ref(), Some(&MemoryExceeded { asked: 1001, max: 1000 }));
+        let refused = limiter.table_growing(50, usize::MAX, None).expect_err("no overflow");
+        assert!(refused.is::<MemoryExceeded>());
+    }
+}

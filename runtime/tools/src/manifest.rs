@@ -1,0 +1,416 @@
+//! What a plugin says about itself: a guest's `describe` returns it as JSON, and all of it is hostile input.
+//!
+//! The parameter schemas travel far: they become part of the schema that a self-edit is checked against, of the
+//! grammar that a model writes under, and of the prompt. So they are bounded here, once.
+
+use std::collections::HashSet;
+
+use schemars::JsonSchema;
+use selkie_edit::ToolKind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::limits::MANIFEST_BYTES_MAX;
+
+/// Tools of one plugin. The built-in one has 14.
+pub const TOOLS_MAX: usize = 64;
+
+/// Bytes of a name. It is a JSON value, a line in a table and part of a prompt.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Characters of a summary. It is a line of every prompt.
+pub const SUMMARY_CHARS_MAX: usize = 300;
+
+/// Bytes of one tool's parameter schema. The largest built-in one (a concatenation of tools) has 2.5 kB.
+pub const SCHEMA_BYTES_MAX: usize = 16 << 10;
+
+/// Nesting of one tool's parameter schema. The deepest built-in one (a chain's) has 12.
+pub const SCHEMA_DEPTH_MAX: usize = 16;
+
+/// Bytes of a regular expression in a schema.
+pub const PATTERN_BYTES_MAX: usize = 128;
+
+/// Largest value of [`Laws::growth_max`]: no grid is longer.
+const GROWTH_MAX: u16 = 10_000;
+
+/// A plugin's manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub manifest: u32,
+    /// The plugin's name: lower-case letters, digits, `_` and `-`.
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,63}$"))]
+    pub name: String,
+    /// The plugin's version, such as `0.1.0`.
+    #[schemars(regex(pattern = r"^[0-9A-Za-z.+-]{1,64}$"))]
+    pub version: String,
+    /// Its tools, at least one.
+    #[schemars(length(min = 1, max = 64))]
+    pub tools: Vec<ToolManifest>,
+}
+
+/// One tool of a manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToolManifest {
+    /// `namespace.tool`, such as `grid.rotate`.
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"), length(max = 64))]
+    pub name: String,
+    /// What it works on.
+    pub kind: ToolKind,
+    /// One line for people and for the model's prompt.
+    #[schemars(length(min = 1, max = 300))]
+    pub summary: String,
+    /// JSON Schema (draft 2020-12) of its parameters: an object, without references.
+    #[schemars(with = "serde_json::Map<String, Value>")]
+    pub params: Value,
+    /// What it promises about its results.
+    #[serde(default, skip_serializing_if = "Laws::is_empty")]
+    pub laws: Laws,
+}
+
+/// What a tool promises. The host holds it to every one of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Laws {
+    /// The result does not depend on the seed: the host always passes seed 0.
+    #[serde(default)]
+    pub deterministic: bool,
+    /// What happens to the sides of the grids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+    /// With shape `bounded`, and only then: no side is longer than this many times the longest side of the
+    /// tasks in the batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub growth_max: Option<u16>,
+}
+
+/// What happens to the sides of a task's grids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// They stay: each task of the answer has the shapes of a task of the batch.
+    Preserved,
+    /// Height and width change places.
+    Swapped,
+    /// They grow at most by `growth_max`.
+    Bounded,
+}
+
+impl Laws {
+    fn is_empty(&self) -> bool {
+        *self == Laws::default()
+    }
+}
+
+/// Which rule a manifest breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// More bytes than [`MANIFEST_BYTES_MAX`].
+    #[error("{found} bytes, at most {MANIFEST_BYTES_MAX} are read")]
+    TooLarge {
+        /// Bytes found.
+        found: usize,
+    },
+    /// Not the JSON of a manifest.
+    #[error("not a manifest's JSON: {0}")]
+    Json(String),
+    /// A format from the future.
+    #[error("manifest version {0}, this host reads version 1")]
+    Version(u32),
+    /// A plugin name or version of other characters, or too long.
+    #[error("`{0}` is no plugin name or version")]
+    Name(String),
+    /// No tools, or more than [`TOOLS_MAX`].
+    #[error("{0} tools, 1 to {TOOLS_MAX} are allowed")]
+    ToolCount(usize),
+    /// A tool name that is not `namespace.tool`.
+    #[error("`{0}` is no tool name: `namespace.tool` in lower case, at most {NAME_BYTES_MAX} bytes")]
+    ToolName(String),
+    /// One name twice.
+    #[error("two tools are called `{0}`")]
+    Twice(String),
+    /// An empty or overlong summary, or one with control characters.
+    #[error("tool `{0}`: its summary is not one line of 1 to {SUMMARY_CHARS_MAX} characters")]
+    Summary(String),
+    /// A parameter schema that breaks a rule.
+    #[error("tool `{tool}`: its parameter schema {problem}")]
+    Schema {
+        /// The tool.
+        tool: String,
+        /// The rule.
+        problem: SchemaProblem,
+    },
+    /// Laws that do not fit together.
+    #[error("tool `{0}`: `growth_max` (1 to {GROWTH_MAX}) goes with shape `bounded` and with nothing else")]
+    Laws(String),
+}
+
+/// Which rule a parameter schema breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaProblem {
+    /// More bytes than [`SCHEMA_BYTES_MAX`].
+    #[error("has {0} bytes, at most {SCHEMA_BYTES_MAX} are allowed")]
+    TooLarge(usize),
+    /// Deeper than [`SCHEMA_DEPTH_MAX`].
+    #[error("is deeper than {SCHEMA_DEPTH_MAX}")]
+    TooDeep,
+    /// Not the schema of an object.
+    #[error("does not say \"type\": \"object\"")]
+    NotAnObject,
+    /// A keyword that refers to another schema, or could be referred to. The schema becomes part of a larger
+    /// one, where a local reference would mean something else; a remote one is never fetched; and without
+    /// references there is no recursion.
+    #[error("has the keyword `{0}`; references are not allowed")]
+    Reference(String),
+    /// A regular expression over [`PATTERN_BYTES_MAX`].
+    #[error("has a regular expression of {0} bytes, at most {PATTERN_BYTES_MAX} are allowed")]
+    Pattern(usize),
+    /// Not a valid schema of draft 2020-12.
+    #[error("is not valid: {0}")]
+    Invalid(String),
+}
+
+/// Keywords that connect schemas.
+const REFERENCES: [&str; 10] = [
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "$id",
+    "$anchor",
+    "$dynamicAnchor",
+    "$recursiveAnchor",
+    "$defs",
+    "definitions",
+    "$vocabulary",
+];
+
+impl Manifest {
+    /// Reads what a guest described itself as, and holds it to every rule.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        if text.len() > MANIFEST_BYTES_MAX {
+            return Err(ManifestError::TooLarge { found: text.len() });
+        }
+        let manifest: Manifest = serde_json::from_str(text)
+            .map_err(|error| ManifestError::Json(crate::error::scrub(&error.to_string(), 200)))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        if self.manifest != 1 {
+            return Err(ManifestError::Version(self.manifest));
+        }
+        if !is_name(&self.name, "_-") {
+            return Err(ManifestError::Name(shown(&self.name)));
+        }
+        let version = self.version.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-".contains(&b));
+        if !version || self.version.is_empty() || self.version.len() > NAME_BYTES_MAX {
+            return Err(ManifestError::Name(shown(&self.version)));
+        }
+        if self.tools.is_empty() || self.tools.len() > TOOLS_MAX {
+            return Err(ManifestError::ToolCount(self.tools.len()));
+        }
+        let mut names = HashSet::new();
+        for tool in &self.tools {
+            tool.check()?;
+            if !names.insert(&tool.name) {
+                return Err(ManifestError::Twice(tool.name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ToolManifest {
+    fn check(&self) -> Result<(), ManifestError> {
+        let parts = self.name.split_once('.');
+        if self.name.len() > NAME_BYTES_MAX || !parts.is_some_and(|(a, b)| is_name(a, "_") && is_name(b, "_"))
+        {
+            return Err(ManifestError::ToolName(shown(&self.name)));
+        }
+        let length = self.summary.chars().count();
+        if length == 0
+            || crate::error::scrub(&self.summary, usize::MAX) != self.summary
+            || length > SUMMARY_CHARS_MAX
+        {
+            return Err(ManifestError::Summary(self.name.clone()));
+        }
+        check_schema(&self.params)
+            .map_err(|problem| ManifestError::Schema { tool: self.name.clone(), problem })?;
+        let growth = match self.laws.shape {
+            Some(Shape::Bounded) => {
+                self.laws.growth_max.is_some_and(|growth| (1..=GROWTH_MAX).contains(&growth))
+            }
+            _ => self.laws.growth_max.is_none(),
+        };
+        if growth { Ok(()) } else { Err(ManifestError::Laws(self.name.clone())) }
+    }
+}
+
+/// `[a-z][a-z0-9]*` with these other characters too.
+fn is_name(name: &str, others: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || others.contains(c))
+}
+
+fn shown(text: &str) -> String {
+    crate::error::scrub(text, NAME_BYTES_MAX)
+}
+
+fn check_schema(schema: &Value) -> Result<(), SchemaProblem> {
+    let bytes = schema.to_string().len();
+    if bytes > SCHEMA_BYTES_MAX {
+        return Err(SchemaProblem::TooLarge(bytes));
+    }
+    if schema.get("type").and_then(Value::as_str) != Some("object") {
+        return Err(SchemaProblem::NotAnObject);
+    }
+    walk(schema, SCHEMA_DEPTH_MAX)?;
+    // The linear-time engine: a pattern with look-around or back-references does not compile under it.
+    jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .with_pattern_options(jsonschema::PatternOptions::regex().size_limit(1 << 20))
+        .build(schema)
+        .map(drop)
+        .map_err(|error| SchemaProblem::Invalid(crate::error::scrub(&error.to_string(), 200)))
+}
+
+/// Looks at every key, whether it is a keyword or a property's name: refusing a property called `$ref` is a
+/// small price for not having to know where keywords may stand.
+fn walk(value: &Value, depth: usize) -> Result<(), SchemaProblem> {
+    let Some(deeper) = depth.checked_sub(1) else { return Err(SchemaProblem::TooDeep) };
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| walk(item, deeper)),
+        Value::Object(entries) => entries.iter().try_for_each(|(key, entry)| {
+            if REFERENCES.contains(&key.as_str()) {
+                return Err(SchemaProblem::Reference(key.clone()));
+            }
+            match (key.as_str(), entry) {
+                ("pattern", Value::String(pattern)) => check_pattern(pattern)?,
+                ("patternProperties", Value::Object(patterns)) => {
+                    patterns.keys().try_for_each(|pattern| check_pattern(pattern))?;
+                }
+                _ => {}
+            }
+            walk(entry, deeper)
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_pattern(pattern: &str) -> Result<(), SchemaProblem> {
+    if pattern.len() > PATTERN_BYTES_MAX {
+        return Err(SchemaProblem::Pattern(pattern.len()));
+    }
+    Ok(())
+}
+
+/// The JSON Schema of a manifest: what `schemas/plugin-manifest.v1.json` holds.
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(Manifest).to_value();
+    if let Some(entries) = schema.as_object_mut() {
+        entries.insert("title".into(), "Selkie plugin manifest, version 1".into());
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn manifest(change: impl FnOnce(&mut Value)) -> Result<Manifest, ManifestError> {
+        let mut manifest = json!({
+            "manifest": 1, "name": "demo", "version": "0.1.0",
+            "tools": [{
+                "name": "demo.tool", "kind": "puzzle_augmenter", "summary": "Does it.",
+                "params": {"type": "object"}, "laws": {"deterministic": true},
+            }],
+        });
+        change(&mut manifest);
+        Manifest::parse(&manifest.to_string())
+    }
+
+    fn schema_problem(schema: Value) -> SchemaProblem {
+        match manifest(|manifest| manifest["tools"][0]["params"] = schema) {
+            Err(ManifestError::Schema { problem, .. }) => problem,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_plain_manifest_is_read() {
+        let manifest = manifest(|_| {}).expect("a manifest");
+        assert!(manifest.tools[0].laws.deterministic);
+    }
+
+    #[test]
+    fn each_rule_has_its_error() {
+        use ManifestError::{Json, Laws, Name, Summary, TooLarge, ToolCount, ToolName, Twice, Version};
+        let error = |change: fn(&mut Value)| manifest(change).expect_err("a broken rule");
+        assert_eq!(error(|m| m["manifest"] = json!(2)), Version(2));
+        assert_eq!(error(|m| m["name"] = json!("Demo")), Name("Demo".into()));
+        assert_eq!(error(|m| m["name"] = json!("d".repeat(65))), Name("d".repeat(64) + "..."));
+        assert_eq!(error(|m| m["version"] = json!("1 0")), Name("1 0".into()));
+        assert_eq!(error(|m| m["tools"] = json!([])), ToolCount(0));
+        assert_eq!(error(|m| m["tools"] = vec![m["tools"][0].clone(); 65].into()), ToolCount(65));
+        assert_eq!(error(|m| m["tools"] = vec![m["tools"][0].clone(); 2].into()), Twice("demo.tool".into()));
+        for name in ["tool", "demo.", ".tool", "demo.a.b", "1demo.tool", "demo.Tool", "demo.t\u{1b}"] {
+            let error = manifest(|m| m["tools"][0]["name"] = json!(name)).expect_err(name);
+            assert!(matches!(error, ToolName(_)), "{name}: {error}");
+        }
+        assert_eq!(error(|m| m["tools"][0]["summary"] = json!("")), Summary("demo.tool".into()));
+        assert_eq!(error(|m| m["tools"][0]["summary"] = json!("a\nb")), Summary("demo.tool".into()));
+        assert_eq!(error(|m| m["tools"][0]["summary"] = json!("x".repeat(301))), Summary("demo.tool".into()));
+        assert_eq!(error(|m| m["tools"][0]["laws"] = json!({"growth_max": 2})), Laws("demo.tool".into()));
+        assert_eq!(error(|m| m["tools"][0]["laws"] = json!({"shape": "bounded"})), Laws("demo.tool".into()));
+        assert!(matches!(error(|m| m["more"] = json!(1)), Json(_)));
+        assert!(matches!(error(|m| m["tools"][0]["kind"] = json!("grader")), Json(_)));
+        let long = " ".repeat(MANIFEST_BYTES_MAX + 1);
+        assert_eq!(Manifest::parse(&long), Err(TooLarge { found: MANIFEST_BYTES_MAX + 1 }));
+    }
+
+    #[test]
+    fn a_hostile_parameter_schema_is_refused_by_its_rule() {
+        let nested =
+            |depth: usize| (0..depth).fold(json!({}), |inner, _| json!({ "type": "object", "not": inner }));
+        assert_eq!(schema_problem(nested(SCHEMA_DEPTH_MAX)), SchemaProblem::TooDeep);
+        assert!(manifest(|m| m["tools"][0]["params"] = nested(SCHEMA_DEPTH_MAX - 1)).is_ok());
+        for key in ["$ref", "$defs", "$id", "$dynamicRef"] {
+            let schema = json!({"type": "object", "properties": {"a": {key: "https://example.com/"}}});
+            assert_eq!(schema_problem(schema), SchemaProblem::Reference(key.into()));
+        }
+        let pattern = |text: &str| json!({"type": "object", "properties": {"a": {"pattern": text}}});
+        assert_eq!(schema_problem(pattern(&"a".repeat(129))), SchemaProblem::Pattern(129));
+        assert!(matches!(schema_problem(pattern("(a+)\\1")), SchemaProblem::Invalid(_)));
+        assert!(matches!(schema_problem(pattern("((a{100}){100}){100}")), SchemaProblem::Invalid(_)));
+        assert!(matches!(
+            schema_problem(json!({"type": "object", "required": 1})),
+            SchemaProblem::Invalid(_)
+        ));
+        assert_eq!(schema_problem(json!({"type": "array"})), SchemaProblem::NotAnObject);
+        assert_eq!(schema_problem(json!(true)), SchemaProblem::NotAnObject);
+        let large = json!({"type": "object", "enum": vec!["x"; SCHEMA_BYTES_MAX]});
+        assert!(matches!(schema_problem(large), SchemaProblem::TooLarge(_)));
+    }
+
+    #[test]
+    fn the_committed_schema_is_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/plugin-manifest.v1.json");
+        let text = serde_json::to_string_pretty(&schema()).expect("JSON") + "\n";
+        if std::env::var_os("SELKIE_UPDATE").is_some() {
+            std::fs::write(path, &text).expect("the schema file");
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == text, "{path} is not what the types say; run the tests with SELKIE_UPDATE=1");
+    }
+}
