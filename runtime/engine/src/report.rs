@@ -155,3 +155,20 @@ impl From<&Report> for ScoreReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_schema_is_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/adapt-report.v1.json");
+        let schema = schemars::schema_for!(AdaptReport);
+        let text = serde_json::to_string_pretty(&schema).expect("JSON") + "\n";
+        if std::env::var_os("SELKIE_UPDATE").is_some() {
+            std::fs::write(path, &text).expect("the schema file");
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == text, "{path} is not what the types say; run the tests with SELKIE_UPDATE=1");
+    }
+}

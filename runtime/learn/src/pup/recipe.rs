@@ -110,6 +110,6 @@ fn training_defaults() -> TrainingDefaults {
     };
     TrainingDefaults {
         puzzle: training(LossOn::AllOutputs, 1e-2, 4, EDIT_BATCH_SIZE),
-        passage: training(LossOn::AllTokens, 3e-3, 24, 32),
+        passage: training(LossOn::AllTokens, 1e-2, 24, 32),
     }
 }
