@@ -48,6 +48,7 @@ fn print(text: &str) -> Result<(), CommandError> {
 
 /// Writes one JSON document to stdout.
 fn print_json(value: &impl serde::Serialize) -> Result<(), CommandError> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| CommandError::internal(error.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| CommandError::internal(error.to_string()))?;
     print(&(text + "\n"))
 }

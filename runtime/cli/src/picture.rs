@@ -14,7 +14,8 @@ pub(crate) fn has_colour() -> bool {
 
 /// Answers side by side, each under its heading.
 pub(crate) fn side_by_side(columns: &[(&str, &Answer)], colour: bool) -> String {
-    let blocks: Vec<Vec<(String, usize)>> = columns.iter().map(|(heading, answer)| block(heading, answer, colour)).collect();
+    let blocks: Vec<Vec<(String, usize)>> =
+        columns.iter().map(|(heading, answer)| block(heading, answer, colour)).collect();
     let width = |block: &[(String, usize)]| block.iter().map(|(_, width)| *width).max().unwrap_or(0);
     let rows = blocks.iter().map(Vec::len).max().unwrap_or(0);
     let mut text = String::new();

@@ -17,7 +17,11 @@ pub(crate) fn home(args: &HomeArgs) -> PathBuf {
         let base = variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
         base.map(|base| base.join("selkie"))
     };
-    args.home.clone().or_else(|| variable("SELKIE_HOME")).or_else(data).unwrap_or_else(|| PathBuf::from(".selkie"))
+    args.home
+        .clone()
+        .or_else(|| variable("SELKIE_HOME"))
+        .or_else(data)
+        .unwrap_or_else(|| PathBuf::from(".selkie"))
 }
 
 /// The context that was named.
@@ -25,7 +29,8 @@ pub(crate) fn context(args: &ContextArgs) -> Result<Context, CommandError> {
     let text = read_text(&args.context, CONTEXT_BYTES_MAX)?;
     let named = |error| CommandError::context(&args.context, error);
     let Some(task) = &args.task else {
-        let stem = args.context.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let stem =
+            args.context.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         return Context::from_json(&text, &stem).map_err(named);
     };
     let solutions = args.solutions.as_deref().map(|path| read_text(path, CONTEXT_BYTES_MAX)).transpose()?;
@@ -54,7 +59,9 @@ pub(crate) fn edit_text(path: &Path) -> Result<String, CommandError> {
 pub(crate) fn read_text(path: &Path, bytes_max: usize) -> Result<String, CommandError> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| CommandError::read(path, &error))?;
-    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(|error| CommandError::read(path, &error))?;
+    file.take(bytes_max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| CommandError::read(path, &error))?;
     if bytes.len() > bytes_max {
         return Err(CommandError::input(format!("`{}` is larger than {bytes_max} bytes", path.display())));
     }

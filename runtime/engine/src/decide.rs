@@ -23,7 +23,9 @@ pub fn decide(before: &Report, after: &Report) -> Decision {
     let (verdict, reason) = match is.cmp(&was) {
         std::cmp::Ordering::Greater => (Verdict::Kept, format!("{was} -> {is} of {all} solved, {log_probs}")),
         std::cmp::Ordering::Equal => (Verdict::Discarded, format!("still {is} of {all} solved, {log_probs}")),
-        std::cmp::Ordering::Less => (Verdict::Discarded, format!("{was} -> {is} of {all} solved, {log_probs}")),
+        std::cmp::Ordering::Less => {
+            (Verdict::Discarded, format!("{was} -> {is} of {all} solved, {log_probs}"))
+        }
     };
     Decision { verdict, reason }
 }

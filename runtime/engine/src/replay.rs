@@ -42,17 +42,22 @@ pub fn replay(
 ) -> Result<Replay, StepError> {
     let refuse = |reason: String| StepError::NotReplayable { entry: entry.id.to_string(), reason };
     let Some(episode) = entry.episode() else { return Err(refuse("it is a rollback".to_owned())) };
-    let (Outcome::Kept { adapter, trial, .. } | Outcome::Discarded { adapter, trial }) = &episode.outcome else {
+    let (Outcome::Kept { adapter, trial, .. } | Outcome::Discarded { adapter, trial }) = &episode.outcome
+    else {
         return Err(refuse("its self-edit was refused, so nothing was trained".to_owned()));
     };
     if entry.base_digest != runtime.model.digest() {
         let (theirs, ours) = (short(&entry.base_digest), short(runtime.model.digest()));
-        return Err(refuse(format!("it is of base model {theirs}, and this is {ours}; name it with --model")));
+        return Err(refuse(format!(
+            "it is of base model {theirs}, and this is {ours}; name it with --model"
+        )));
     }
     let is_loaded = |tool: &ToolRecord| runtime.host.plugins().any(|plugin| *plugin == tool.plugin);
     if let Some(tool) = trial.tools.iter().find(|tool| !is_loaded(tool)) {
         let (plugin, digest) = (&tool.plugin, short(&tool.plugin.digest));
-        return Err(refuse(format!("plugin {plugin} ({digest}) is not loaded; name its folder with --plugins")));
+        return Err(refuse(format!(
+            "plugin {plugin} ({digest}) is not loaded; name its folder with --plugins"
+        )));
     }
     let record = &episode.record;
     let context = Context::from_json(&record.context.content.to_string(), &record.context.name)?;
@@ -95,7 +100,13 @@ fn first_difference(recorded: (&Trial, &ContentId), replayed: (&Trial, &ContentI
         return tools;
     }
     differ("data digest", old.data_digest.clone(), new.data_digest.clone())
-        .or_else(|| differ("training settings", format!("{:?}", old.training.settings), format!("{:?}", new.training.settings)))
+        .or_else(|| {
+            differ(
+                "training settings",
+                format!("{:?}", old.training.settings),
+                format!("{:?}", new.training.settings),
+            )
+        })
         .or_else(|| differ("score before", scores(&old.before), scores(&new.before)))
         .or_else(|| first_loss(&old.training.losses, &new.training.losses))
         .or_else(|| differ("adapter", old_adapter.to_string(), new_adapter.to_string()))

@@ -9,7 +9,8 @@ use selkie_edit::{
 };
 use selkie_learn::{Adapter, Trained, TrainingSet, WrittenEdit, peft, train};
 use selkie_store::{
-    ContextRecord, EditRecord, GenerationId, Record, Refusal, Scores, Store, ToolRecord, TrainingRecord, Trial,
+    ContextRecord, EditRecord, GenerationId, Record, Refusal, Scores, Store, ToolRecord, TrainingRecord,
+    Trial,
 };
 use serde_json::json;
 
@@ -109,7 +110,12 @@ pub fn step(
     tell(Event::Accepted { dialect: edit.dialect });
     tell(Event::Tools { runs: &tools.runs, items: tools.tasks.len() + plan.documents.len() });
     let steps = steps(set.sequences().len(), &plan.training)?;
-    tell(Event::Dataset { examples: set.sequences().len(), left_out: set.left_out(), tokens: set.tokens(), steps });
+    tell(Event::Dataset {
+        examples: set.sequences().len(),
+        left_out: set.left_out(),
+        tokens: set.tokens(),
+        steps,
+    });
 
     let before = runtime.model.evaluate(parent.as_ref(), context)?;
     tell(Event::Before(&before));
@@ -216,7 +222,12 @@ pub(crate) fn train_candidate(
     Ok((trained, adapter))
 }
 
-pub(crate) fn training_record(plan: &Plan, set: &TrainingSet, trained: &Trained, seconds: f64) -> TrainingRecord {
+pub(crate) fn training_record(
+    plan: &Plan,
+    set: &TrainingSet,
+    trained: &Trained,
+    seconds: f64,
+) -> TrainingRecord {
     TrainingRecord {
         settings: plan.training.clone(),
         examples: set.sequences().len() as u64,

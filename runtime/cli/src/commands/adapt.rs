@@ -36,9 +36,16 @@ pub(crate) fn run(args: &AdaptArgs) -> Result<ExitCode, CommandError> {
 fn heading(context: &Context, runtime: &Runtime) -> String {
     let what = match context {
         Context::Puzzle(puzzle) => {
-            format!("puzzle {}: {} demonstrations, {} to solve", puzzle.id, puzzle.train.len(), puzzle.tests.len())
+            format!(
+                "puzzle {}: {} demonstrations, {} to solve",
+                puzzle.id,
+                puzzle.train.len(),
+                puzzle.tests.len()
+            )
         }
-        Context::Passage(passage) => format!("passage \"{}\": {} questions", passage.title, passage.questions.len()),
+        Context::Passage(passage) => {
+            format!("passage \"{}\": {} questions", passage.title, passage.questions.len())
+        }
     };
     let digest = &runtime.model.digest()[..12];
     format!("{what}\nmodel {} ({digest})\n", runtime.model.profile().name)
@@ -71,7 +78,9 @@ impl Narrator {
 
     fn text(&self, event: &Event<'_>) -> String {
         match event {
-            Event::Written { edit, .. } => format!("\nself-edit, as the model wrote it:\n{}\n", indented(&edit.text)),
+            Event::Written { edit, .. } => {
+                format!("\nself-edit, as the model wrote it:\n{}\n", indented(&edit.text))
+            }
             Event::Refused { attempt, problems } => format!("try {attempt}: {problems}\n"),
             Event::Accepted { dialect } => format!("\naccepted ({})\n", words(dialect)),
             Event::Tools { runs, items } => {
@@ -112,7 +121,9 @@ fn indented(text: &str) -> String {
 fn closing(outcome: &Outcome) -> String {
     let training = &outcome.training;
     let loss = match (training.losses.first(), training.losses.last()) {
-        (Some(first), Some(last)) => format!("loss {first:.3} -> {last:.3} in {} steps", training.losses.len()),
+        (Some(first), Some(last)) => {
+            format!("loss {first:.3} -> {last:.3} in {} steps", training.losses.len())
+        }
         _ => "no steps".to_owned(),
     };
     let verdict = match (outcome.decision.verdict, outcome.generation) {
@@ -142,8 +153,11 @@ fn compared(before: &ItemReport, after: &ItemReport, colour: bool) -> String {
     };
     match &before.expected {
         Answer::Grid(_) => {
-            let columns =
-                [("before", &before.prediction), ("after", &after.prediction), ("expected", &before.expected)];
+            let columns = [
+                ("before", &before.prediction),
+                ("after", &after.prediction),
+                ("expected", &before.expected),
+            ];
             format!("{}: {mark}\n{}", before.item, picture::side_by_side(&columns, colour))
         }
         Answer::Text(expected) => {

@@ -17,8 +17,12 @@ pub(crate) fn run(args: &LogArgs) -> Result<ExitCode, CommandError> {
         // A home where nothing was done yet has an empty log; that is an answer.
         Err(Error::NoStore { .. }) => {
             let empty = json!({ "active": [], "entries": [] });
-            return if args.json { super::print_json(&empty) } else { super::print("nothing was tried yet\n") }
-                .map(|()| ExitCode::SUCCESS);
+            return if args.json {
+                super::print_json(&empty)
+            } else {
+                super::print("nothing was tried yet\n")
+            }
+            .map(|()| ExitCode::SUCCESS);
         }
         Err(error) => return Err(error.into()),
     };
@@ -33,7 +37,12 @@ pub(crate) fn run(args: &LogArgs) -> Result<ExitCode, CommandError> {
 fn as_text(reader: &Reader, entries: &[Entry]) -> Result<String, CommandError> {
     let mut text = String::new();
     for active in reader.actives()? {
-        text.push_str(&format!("active: {} (adapter {}) on base {}\n", active.id, active.adapter.short(), &active.base_digest[..12]));
+        text.push_str(&format!(
+            "active: {} (adapter {}) on base {}\n",
+            active.id,
+            active.adapter.short(),
+            &active.base_digest[..12]
+        ));
     }
     if text.is_empty() {
         text.push_str("active: the base models\n");
@@ -48,14 +57,18 @@ fn as_text(reader: &Reader, entries: &[Entry]) -> Result<String, CommandError> {
 fn line(entry: &Entry) -> String {
     match &entry.event {
         Event::Rollback(rollback) => {
-            let name = |id: Option<selkie_store::GenerationId>| id.map_or("base".to_owned(), |id| id.to_string());
+            let name =
+                |id: Option<selkie_store::GenerationId>| id.map_or("base".to_owned(), |id| id.to_string());
             format!("rollback {} -> {}", name(rollback.from), name(rollback.to))
         }
         Event::Episode(episode) => {
             let name = &episode.record.context.name;
             match &episode.outcome {
                 Outcome::Kept { generation, trial, .. } => {
-                    format!("kept {generation}  {name}  score {:.2} -> {:.2}", trial.before.score, trial.after.score)
+                    format!(
+                        "kept {generation}  {name}  score {:.2} -> {:.2}",
+                        trial.before.score, trial.after.score
+                    )
                 }
                 Outcome::Discarded { trial, .. } => {
                     format!("discarded  {name}  score {:.2} -> {:.2}", trial.before.score, trial.after.score)
@@ -77,7 +90,8 @@ fn as_json(reader: &Reader, entries: &[Entry]) -> Result<Value, CommandError> {
 
 /// An entry as JSON, in short.
 fn entry_json(entry: &Entry) -> Value {
-    let mut value = json!({ "id": entry.id.to_string(), "time_ms": entry.time_ms(), "base": entry.base_digest });
+    let mut value =
+        json!({ "id": entry.id.to_string(), "time_ms": entry.time_ms(), "base": entry.base_digest });
     match &entry.event {
         Event::Rollback(rollback) => {
             value["event"] = json!("rollback");

@@ -24,8 +24,12 @@ pub(crate) fn run(command: &PluginCommand) -> Result<ExitCode, CommandError> {
         }
         PluginCommand::Check(args) => {
             let report = build::check(&args.component)?;
-            let tools: String =
-                report.manifest.tools.iter().map(|tool| format!("  {}  {}\n", tool.name, tool.summary)).collect();
+            let tools: String = report
+                .manifest
+                .tools
+                .iter()
+                .map(|tool| format!("  {}  {}\n", tool.name, tool.summary))
+                .collect();
             super::print(&format!("{}: sha256 {}\n{tools}", report.plugin, report.plugin.digest))?;
         }
         PluginCommand::Verify(args) => return verify(args),
@@ -37,7 +41,9 @@ pub(crate) fn run(command: &PluginCommand) -> Result<ExitCode, CommandError> {
 fn verify(args: &PluginVerifyArgs) -> Result<ExitCode, CommandError> {
     for verified in build::verify_dist(&args.dist).map_err(build_error)? {
         let line = match verified {
-            Verified::Same(built) => format!("{}: the same bytes, sha256 {}\n", built.plugin, built.plugin.digest),
+            Verified::Same(built) => {
+                format!("{}: the same bytes, sha256 {}\n", built.plugin, built.plugin.digest)
+            }
             Verified::OtherToolchain { built, recorded } => format!(
                 "{}: built by {} where the committed one was by {recorded}; run the vectors through {}\n",
                 built.plugin,

@@ -32,7 +32,8 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<ExitCode, CommandError> {
         eprintln!("resumed at step {} of {}", run.steps_done(), args.steps);
     }
     let curve_path = args.out.join(CURVE);
-    let mut curve = Curve::resume(&curve_path, run.steps_done()).map_err(|error| write_error(&curve_path, &error))?;
+    let mut curve =
+        Curve::resume(&curve_path, run.steps_done()).map_err(|error| write_error(&curve_path, &error))?;
     let bar = progress::bar(args.steps);
     while let Some(step) = run.step()? {
         bar.set_position(step.step);

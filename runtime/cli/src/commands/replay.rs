@@ -15,8 +15,10 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, CommandError> {
     let reader = Store::read_only(settings::home(&args.home))?;
     let entry = find_entry(&reader, &args.id)?;
     let domain = entry.episode().map(|episode| episode.record.context.domain);
-    let domain = domain.ok_or_else(|| CommandError::input(format!("{} is a rollback: nothing to replay", entry.id)))?;
-    let runtime = Runtime::open(&model_files(args.model.model.as_deref(), domain)?, args.plugins.plugins.clone())?;
+    let domain = domain
+        .ok_or_else(|| CommandError::input(format!("{} is a rollback: nothing to replay", entry.id)))?;
+    let runtime =
+        Runtime::open(&model_files(args.model.model.as_deref(), domain)?, args.plugins.plugins.clone())?;
     let bar = progress::bar(0);
     let replayed = replay(&runtime, &reader, &entry, &mut |event| {
         if let Event::Step(stats) = event {

@@ -23,7 +23,8 @@ pub(crate) fn run(args: &RollbackArgs) -> Result<ExitCode, CommandError> {
         }
     };
     let (entry, rollback) = store.rollback(&base, to, settings::now_ms())?;
-    let name = |id: Option<selkie_store::GenerationId>| id.map_or("the base model".to_owned(), |id| id.to_string());
+    let name =
+        |id: Option<selkie_store::GenerationId>| id.map_or("the base model".to_owned(), |id| id.to_string());
     super::print(&format!("{entry}: active was {}, now {}\n", name(rollback.from), name(rollback.to)))?;
     Ok(ExitCode::SUCCESS)
 }

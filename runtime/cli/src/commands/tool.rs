@@ -53,13 +53,15 @@ fn run_tool(args: &ToolRunArgs) -> Result<ExitCode, CommandError> {
     let host = ToolHost::new(HostOptions::new(args.plugins.plugins.clone()))?;
     let params: Value = serde_json::from_str(&args.params)
         .map_err(|error| CommandError::input(format!("--params is not JSON: {error}")))?;
-    let validator = Validator::new(host.catalogue()).map_err(|error| CommandError::input(error.to_string()))?;
-    validate_call(&json!({ "tool": args.name, "params": params }), &validator, Domain::Puzzle)
-        .map_err(|Refused(problems)| {
+    let validator =
+        Validator::new(host.catalogue()).map_err(|error| CommandError::input(error.to_string()))?;
+    validate_call(&json!({ "tool": args.name, "params": params }), &validator, Domain::Puzzle).map_err(
+        |Refused(problems)| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             CommandError::input(format!("this tool call is not valid\n  {}", lines.join("\n  ")))
                 .hint("`selkie tool list --json` prints every tool's parameters")
-        })?;
+        },
+    )?;
     let Some(tool) = host.catalogue().get(&args.name) else {
         return Err(CommandError::internal(format!("`{}` was accepted and is not loaded", args.name)));
     };
