@@ -1,5 +1,7 @@
 //! What the integration tests share.
 
+#![expect(clippy::print_stdout, reason = "a skipped test says why")]
+
 use std::path::{Path, PathBuf};
 
 /// A folder of shared fixtures: the environment variable, else `../shared/<default>` beside the project.

@@ -1,5 +1,7 @@
 //! Prints a context that pup never saw, as `selkie adapt` reads it: `held_out facts 3` or `held_out puzzles 7`.
 
+#![expect(clippy::print_stdout, reason = "a program that prints a file")]
+
 use selkie_edit::Context;
 use selkie_learn::pup::facts::FactWorld;
 use selkie_learn::pup::puzzles::PuzzleWorld;

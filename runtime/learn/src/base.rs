@@ -16,6 +16,8 @@ use crate::weights;
 const CONFIG: &str = "config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const WEIGHTS: &str = "model.safetensors";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// The files of a model by name, from a folder or from memory. Nothing is interpreted yet.
@@ -27,8 +29,14 @@ pub struct ModelFiles {
 }
 
 /// Files that are read when they are there, beside the weights.
-const SMALL_FILES: [&str; 5] =
-    [CONFIG, GENERATION_CONFIG, "tokenizer.json", "tokenizer_config.json", crate::profile::PROFILE_FILE];
+const SMALL_FILES: [&str; 6] = [
+    CONFIG,
+    GENERATION_CONFIG,
+    "tokenizer.json",
+    TOKENIZER_CONFIG,
+    CHAT_TEMPLATE,
+    crate::profile::PROFILE_FILE,
+];
 
 impl ModelFiles {
     /// Reads a model folder: configuration, tokenizer, and weights in one file or in shards.
@@ -94,7 +102,9 @@ impl ModelFiles {
             && let Some(ids) = generation.eos_token_id
         {
             config.eos_ids = match ids {
-                serde_json::Value::Array(ids) => ids.iter().filter_map(|id| Some(id.as_u64()? as u32)).collect(),
+                serde_json::Value::Array(ids) => {
+                    ids.iter().filter_map(|id| Some(id.as_u64()? as u32)).collect()
+                }
                 id => id.as_u64().map(|id| vec![id as u32]).unwrap_or(config.eos_ids),
             };
         }

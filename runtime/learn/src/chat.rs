@@ -4,11 +4,13 @@
 //! Puzzles: a system message with every demonstration as `input -> output#` (grids as NumPy prints them), a
 //! user message with the input to solve, and the output followed by `#` as the answer.
 
+use std::ops::Range;
+
 use minijinja::{Environment, context};
 use selkie_edit::{Example, Grid, LossOn, Puzzle, Question, Task};
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, Tokenizer};
 
-use crate::base::ModelFiles;
+use crate::base::{CHAT_TEMPLATE, ModelFiles, TOKENIZER_CONFIG};
 use crate::error::LearnError;
 use crate::pup::render::{Places, Prompt};
 use crate::sequence::Sequence;
@@ -36,9 +38,6 @@ impl std::fmt::Debug for ChatCodec {
     }
 }
 
-/// A text in parts, each with or without a loss.
-type Parts = Vec<(String, bool)>;
-
 impl ChatCodec {
     /// From `tokenizer.json` and `tokenizer_config.json`.
     ///
@@ -50,17 +49,36 @@ impl ChatCodec {
             return Err(LearnError::Tokenizer(reason));
         };
         let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| LearnError::Tokenizer(e.to_string()))?;
-        let config: serde_json::Value =
-            files.text("tokenizer_config.json")?.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let config: serde_json::Value = match files.text(TOKENIZER_CONFIG)? {
+            None => serde_json::Value::Null,
+            Some(text) => serde_json::from_str(text).map_err(|e| LearnError::Json {
+                path: files.origin.join(TOKENIZER_CONFIG),
+                what: "tokenizer configuration",
+                reason: e.to_string(),
+            })?,
+        };
         // A token is written as text or as an object that holds it.
         let token = |key: &str| {
             let value = &config[key];
             value.as_str().or(value["content"].as_str()).unwrap_or_default().to_owned()
         };
-        let fallback = || tokenizer.encode(FALLBACK_END, false).ok().and_then(|e| e.get_ids().last().copied());
-        let end = eos_ids.first().copied().or_else(|| tokenizer.token_to_id(&token("eos_token"))).or_else(fallback);
+        let fallback =
+            || tokenizer.encode(FALLBACK_END, false).ok().and_then(|e| e.get_ids().last().copied());
+        // Of several end tokens, the tokenizer's own is the one that ends a turn: Llama 3's instruction models
+        // list `<|end_of_text|>` first and end every turn with `<|eot_id|>`.
+        let own_end = tokenizer.token_to_id(&token("eos_token"));
+        let end = own_end.or_else(|| eos_ids.first().copied()).or_else(fallback);
+        // In a file of its own since transformers 4.50; before that in the configuration, alone or in a list.
+        let named_default = |templates: &Vec<serde_json::Value>| {
+            templates.iter().find(|template| template["name"] == "default")?["template"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        let configured = &config["chat_template"];
+        let in_config =
+            configured.as_str().map(str::to_owned).or_else(|| configured.as_array().and_then(named_default));
         Ok(ChatCodec {
-            template: config["chat_template"].as_str().map(str::to_owned),
+            template: files.text(CHAT_TEMPLATE)?.map(str::to_owned).or(in_config),
             bos: token("bos_token"),
             eos: token("eos_token"),
             end: end.ok_or_else(|| LearnError::Tokenizer("the model has no end token".to_owned()))?,
@@ -114,17 +132,22 @@ impl ChatCodec {
     /// # Errors
     /// When the tokenizer or the chat template fails.
     pub fn task(&self, task: &Task, loss_on: LossOn) -> Result<Sequence, LearnError> {
-        let user = pair_query(&task.test.input);
-        let answer = pair_answer(&task.test.output);
-        let system = system_text(&task.train);
-        let before = self.chat(&[("system", &system), ("user", &user)], true)?;
-        let mut parts: Parts = match loss_on {
-            LossOn::FinalOutput => vec![(before, false)],
-            LossOn::AllTokens => vec![(before, true)],
-            LossOn::AllOutputs => label_outputs(&before, &task.train),
+        let asked = self.puzzle_text(&task.train, &task.test.input)?;
+        let whole = 0..asked.len();
+        let with_loss = match loss_on {
+            LossOn::FinalOutput => Vec::new(),
+            LossOn::AllTokens => vec![whole],
+            LossOn::AllOutputs => output_ranges(&asked, &task.train),
         };
-        parts.push((answer, true));
-        self.labelled(&parts)
+        // The tokens are those of the prompt and its answer, whatever is labelled: the text is encoded once and
+        // not in pieces, whose tokens would be others at every joint.
+        let encoding = self.encoding(&asked, !self.starts_with_bos(&asked))?;
+        let mut ids = encoding.get_ids().to_vec();
+        let mut labelled = overlapping(encoding.get_offsets(), &with_loss);
+        let answer = self.grid_answer(&task.test.output)?;
+        labelled.resize(ids.len() + answer.len(), true);
+        ids.extend(answer);
+        Ok(Sequence { positions: (0..ids.len() as u32).collect(), ids, labelled })
     }
 
     /// A test input behind the puzzle's demonstrations.
@@ -132,8 +155,11 @@ impl ChatCodec {
     /// # Errors
     /// When the tokenizer or the chat template fails.
     pub fn test_prompt(&self, puzzle: &Puzzle, input: &Grid) -> Result<Prompt, LearnError> {
-        let system = system_text(&puzzle.train);
-        self.prompt(self.chat(&[("system", &system), ("user", &pair_query(input))], true)?)
+        self.prompt(self.puzzle_text(&puzzle.train, input)?)
+    }
+
+    fn puzzle_text(&self, demonstrations: &[Example], input: &Grid) -> Result<String, LearnError> {
+        self.chat(&[("system", &system_text(demonstrations)), ("user", &pair_query(input))], true)
     }
 
     /// The ids of an output grid with its end.
@@ -156,8 +182,11 @@ impl ChatCodec {
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, LearnError> {
-        let encoding = self.tokenizer.encode(text, special).map_err(|e| LearnError::Tokenizer(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        Ok(self.encoding(text, special)?.get_ids().to_vec())
+    }
+
+    fn encoding(&self, text: &str, special: bool) -> Result<Encoding, LearnError> {
+        self.tokenizer.encode(text, special).map_err(|e| LearnError::Tokenizer(e.to_string()))
     }
 
     fn ended(&self, text: &str) -> Result<Vec<u32>, LearnError> {
@@ -177,19 +206,6 @@ impl ChatCodec {
         !self.bos.is_empty() && text.starts_with(&self.bos)
     }
 
-    fn labelled(&self, parts: &Parts) -> Result<Sequence, LearnError> {
-        let mut ids = Vec::new();
-        let mut labelled = Vec::new();
-        for (index, (text, loss)) in parts.iter().enumerate() {
-            let part = self.encode(text, index == 0 && !self.starts_with_bos(text))?;
-            labelled.extend(std::iter::repeat_n(*loss, part.len()));
-            ids.extend(part);
-        }
-        ids.push(self.end);
-        labelled.push(true);
-        Ok(Sequence { positions: (0..ids.len() as u32).collect(), ids, labelled })
-    }
-
     /// Messages joined by the model's template; without one, by newlines.
     fn chat(&self, messages: &[(&str, &str)], generate: bool) -> Result<String, LearnError> {
         let Some(template) = &self.template else {
@@ -198,13 +214,21 @@ impl ChatCodec {
         let bad = |e: minijinja::Error| LearnError::Render(format!("the model's chat template fails: {e}"));
         let mut environment = Environment::new();
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        // As transformers sets its environment up: templates are written for it.
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.add_function("raise_exception", |reason: String| -> Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, reason))
+        });
         // Llama 3's template writes today's date; a fixed one keeps runs repeatable.
         environment.add_function("strftime_now", |_: String| "26 Jul 2024");
         environment.add_template("chat", template).map_err(bad)?;
         let messages: Vec<_> = messages.iter().map(|(role, content)| context!(role, content)).collect();
         let (bos_token, eos_token) = (&self.bos, &self.eos);
         let template = environment.get_template("chat").map_err(bad)?;
-        template.render(context!(messages, bos_token, eos_token, add_generation_prompt => generate)).map_err(bad)
+        template
+            .render(context!(messages, bos_token, eos_token, add_generation_prompt => generate))
+            .map_err(bad)
     }
 }
 
@@ -242,24 +266,39 @@ fn system_text(demonstrations: &[Example]) -> String {
     format!("{PUZZLE_SYSTEM}{}", demonstrations.iter().map(pair).collect::<String>())
 }
 
-/// Splits a text at every demonstration's output, which alone has a loss.
-fn label_outputs(text: &str, demonstrations: &[Example]) -> Parts {
-    let mut parts = Vec::new();
-    let mut rest = text;
+/// Where the demonstrations' outputs stand in a text, as ranges of bytes.
+fn output_ranges(text: &str, demonstrations: &[Example]) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut from = 0;
     for pair in demonstrations {
         let (query, output) = (pair_query(&pair.input), pair_answer(&pair.output));
-        let Some(at) = rest.find(&format!("{query}{output}")) else { continue };
-        let (before, after) = rest.split_at(at + query.len());
-        parts.push((before.to_owned(), false));
-        parts.push((output.clone(), true));
-        rest = &after[output.len()..];
+        let Some(at) = text[from..].find(&format!("{query}{output}")) else { continue };
+        let start = from + at + query.len();
+        from = start + output.len();
+        ranges.push(start..from);
     }
-    parts.push((rest.to_owned(), false));
-    parts
+    ranges
+}
+
+/// Which of the tokens at these offsets have a part in one of the ranges.
+///
+/// A byte-level tokenizer may leave white space out of its offsets, so a token counts from the end of the one
+/// before it.
+fn overlapping(offsets: &[(usize, usize)], ranges: &[Range<usize>]) -> Vec<bool> {
+    let mut covered = 0;
+    let overlaps = |&(start, end): &(usize, usize)| {
+        // Tokens of one character that takes several share their offsets.
+        let start = if covered < end { covered } else { start };
+        covered = covered.max(end);
+        ranges.iter().any(|range| start < range.end && range.start < end)
+    };
+    offsets.iter().map(overlaps).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
     use super::*;
 
     #[test]
@@ -273,12 +312,27 @@ mod tests {
     }
 
     #[test]
-    fn the_outputs_of_demonstrations_are_split_from_their_text() {
+    fn the_outputs_of_demonstrations_are_found_in_their_text() {
         let grid = |colour| Grid::from_rows(&[vec![colour]]).unwrap();
-        let pairs = [Example { input: grid(1), output: grid(2) }, Example { input: grid(1), output: grid(2) }];
-        let parts = label_outputs(&system_text(&pairs), &pairs);
-        let losses: Vec<&str> = parts.iter().filter(|(_, loss)| *loss).map(|(text, _)| text.as_str()).collect();
-        assert_eq!(losses, ["[[2]]#", "[[2]]#"]);
-        assert_eq!(parts.iter().map(|(text, _)| text.as_str()).collect::<String>(), system_text(&pairs));
+        let pairs =
+            [Example { input: grid(1), output: grid(2) }, Example { input: grid(1), output: grid(2) }];
+        let text = system_text(&pairs);
+        let ranges = output_ranges(&text, &pairs);
+        assert_eq!(ranges.iter().map(|range| &text[range.clone()]).collect::<Vec<_>>(), ["[[2]]#", "[[2]]#"]);
+        assert!(ranges[0].end < ranges[1].start);
+    }
+
+    #[test]
+    fn a_token_overlaps_a_range_when_any_of_its_text_does() {
+        let range = 3..6;
+        let check = |offsets: &[(usize, usize)], expected: &[bool]| {
+            assert_eq!(overlapping(offsets, std::slice::from_ref(&range)), expected, "{offsets:?}");
+        };
+        check(&[(0, 2), (2, 4), (4, 6), (6, 8)], &[false, true, true, false]);
+        // White space left out of the offsets: in front of a token, and a token of nothing else.
+        check(&[(0, 3), (4, 6), (7, 8)], &[false, true, false]);
+        check(&[(0, 3), (4, 4), (4, 6), (6, 7)], &[false, true, true, false]);
+        // A token that the tokenizer adds, and three that spell one character.
+        check(&[(0, 0), (0, 3), (3, 6), (3, 6), (3, 6), (6, 6)], &[false, false, true, true, true, false]);
     }
 }

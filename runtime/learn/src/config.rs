@@ -120,8 +120,10 @@ struct Wire {
 #[derive(Deserialize)]
 struct WireRope {
     rope_theta: Option<f64>,
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older name of `rope_type`; transformers 4 wrote both when it saved a model again.
+    #[serde(rename = "type")]
+    old_type: Option<String>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
@@ -149,7 +151,8 @@ impl ModelConfig {
     /// # Errors
     /// [`LearnError::Architecture`] for another family, [`LearnError::Config`] for anything else.
     pub fn from_json(text: &str) -> Result<ModelConfig, LearnError> {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|e| LearnError::Config(e.to_string()))?;
+        let value: serde_json::Value =
+            serde_json::from_str(text).map_err(|e| LearnError::Config(e.to_string()))?;
         let family = family(&value)?;
         let wire: Wire = serde_json::from_value(value).map_err(|e| LearnError::Config(e.to_string()))?;
         let config = reduce(family, wire)?;
@@ -173,14 +176,24 @@ impl ModelConfig {
                 return refuse(format!("`{name}` is {size}; expected 1 to {SIZE_MAX}"));
             }
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return refuse(format!("{} query heads cannot share {} key heads", self.heads, self.kv_heads));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return refuse(format!("`head_dim` is {}; rotary embedding needs an even one", self.head_dim));
         }
         if !(self.rope.theta.is_finite() && self.rope.theta > 0.0) {
             return refuse(format!("`rope_theta` is {}; expected a positive number", self.rope.theta));
+        }
+        if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
+            return refuse(format!("`rms_norm_eps` is {}; expected a number from 0", self.rms_norm_eps));
+        }
+        if let RopeScaling::Llama3 { low_freq_factor, high_freq_factor, .. } = self.rope.scaling
+            && low_freq_factor >= high_freq_factor
+        {
+            return refuse(format!(
+                "`low_freq_factor` is {low_freq_factor}; expected less than `high_freq_factor`, {high_freq_factor}"
+            ));
         }
         Ok(())
     }
@@ -202,13 +215,20 @@ fn reduce(family: Family, wire: Wire) -> Result<ModelConfig, LearnError> {
         return Err(LearnError::Config(format!("`hidden_act` is `{act}`; only `silu` is supported")));
     }
     if wire.mlp_bias || wire.use_sliding_window || (wire.attention_bias && family != Family::Qwen2) {
-        return Err(LearnError::Config("attention or MLP biases and sliding windows are not supported".into()));
+        return Err(LearnError::Config(
+            "attention or MLP biases and sliding windows are not supported".into(),
+        ));
     }
     let heads = wire.num_attention_heads;
     let head_dim = match wire.head_dim {
         Some(dim) => dim,
-        None if heads > 0 && wire.hidden_size % heads == 0 => wire.hidden_size / heads,
-        None => return Err(LearnError::Config(format!("{} is not a multiple of {heads} heads", wire.hidden_size))),
+        None if heads > 0 && wire.hidden_size.is_multiple_of(heads) => wire.hidden_size / heads,
+        None => {
+            return Err(LearnError::Config(format!(
+                "{} is not a multiple of {heads} heads",
+                wire.hidden_size
+            )));
+        }
     };
     Ok(ModelConfig {
         family,
@@ -242,7 +262,7 @@ fn rope(theta: Option<f64>, wire: Option<WireRope>) -> Result<Rope, LearnError> 
             .filter(|value| value.is_finite() && *value > 0.0)
             .ok_or_else(|| LearnError::Config(format!("rotary scaling needs a positive `{name}`")))
     };
-    let scaling = match wire.rope_type.as_deref() {
+    let scaling = match wire.rope_type.or(wire.old_type).as_deref() {
         None | Some("default") => RopeScaling::Default,
         Some("linear") => RopeScaling::Linear { factor: need(wire.factor, "factor")? },
         Some("llama3") => RopeScaling::Llama3 {
@@ -274,7 +294,8 @@ impl Rope {
                     } else if wavelength < original / high_freq_factor {
                         frequency
                     } else {
-                        let smooth = (original / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                        let smooth =
+                            (original / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
                         let frequency = f64::from(frequency);
                         ((1.0 - smooth) * frequency / factor + smooth * frequency) as f32
                     }

@@ -275,12 +275,12 @@ impl Decoder {
             (k, v) = cache.append(&k, &v)?;
         }
         let attended = ops::attention(&q, &k, &v, self.heads(), segments)?;
-        let middle = (&x + linear(Projection::OProj, &attended)?)?;
+        let middle = ops::add(&x, &linear(Projection::OProj, &attended)?)?;
         let middle_normed = ops::rms_norm(&middle, &block.post_attention_norm, eps)?;
         let gate = linear(Projection::GateProj, &middle_normed)?;
         let up = linear(Projection::UpProj, &middle_normed)?;
         let activated = ops::swiglu(&gate, &up)?;
-        let out = (&middle + linear(Projection::DownProj, &activated)?)?;
+        let out = ops::add(&middle, &linear(Projection::DownProj, &activated)?)?;
         let tape = LayerTape {
             x,
             normed,
@@ -396,10 +396,10 @@ impl BlockBackward<'_> {
 
         let d_activated = self.linear(DownProj, &tape.activated, d_out)?;
         let (d_gate, d_up) = ops::swiglu_backward(&tape.gate, &tape.up, &d_activated)?;
-        let d_normed = (self.linear(GateProj, &tape.middle_normed, &d_gate)?
-            + self.linear(UpProj, &tape.middle_normed, &d_up)?)?;
+        let d_from_gate = self.linear(GateProj, &tape.middle_normed, &d_gate)?;
+        let d_normed = ops::add(&d_from_gate, &self.linear(UpProj, &tape.middle_normed, &d_up)?)?;
         let d_norm = self.norm("post_attention_layernorm", &tape.middle, &block.post_attention_norm, &d_normed)?;
-        let d_middle = (d_out + d_norm)?;
+        let d_middle = ops::add(d_out, &d_norm)?;
 
         let d_attended = self.linear(OProj, &tape.attended, &d_middle)?;
         let heads = decoder.heads();
@@ -413,9 +413,11 @@ impl BlockBackward<'_> {
             d_q = self.head_norm("q_norm", q, q_norm, &d_q)?;
             d_k = self.head_norm("k_norm", k, k_norm, &d_k)?;
         }
-        let d_normed = (self.linear(QProj, &tape.normed, &d_q)? + self.linear(KProj, &tape.normed, &d_k)?)?;
-        let d_normed = (d_normed + self.linear(VProj, &tape.normed, &d_v)?)?;
-        d_middle + self.norm("input_layernorm", &tape.x, &block.input_norm, &d_normed)?
+        let d_from_q = self.linear(QProj, &tape.normed, &d_q)?;
+        let d_normed = ops::add(&d_from_q, &self.linear(KProj, &tape.normed, &d_k)?)?;
+        let d_normed = ops::add(&d_normed, &self.linear(VProj, &tape.normed, &d_v)?)?;
+        let d_norm = self.norm("input_layernorm", &tape.x, &block.input_norm, &d_normed)?;
+        ops::add(&d_middle, &d_norm)
     }
 
     /// Gradient of a linear layer's input `[N, in]`, given its input and the gradient of its output.
@@ -434,7 +436,7 @@ impl BlockBackward<'_> {
         let low = self.tape.layers[self.layer].low.get(&projection);
         if let (Some(pair), Some(low)) = (pair, low) {
             let d_low = d_out.matmul(&pair.b)?.affine(pair.scale, 0.0)?;
-            d_x = (d_x + d_low.matmul(&pair.a)?)?;
+            d_x = ops::add(&d_x, &d_low.matmul(&pair.a)?)?;
             if self.wanted == Wanted::Adapter {
                 let d_a = d_low.t()?.matmul(x)?;
                 let d_b = d_out.t()?.matmul(low)?.affine(pair.scale, 0.0)?;
@@ -469,7 +471,7 @@ impl Linear {
         }
         let Some(pair) = pair else { return Ok((y, None)) };
         let low = x.matmul(&pair.a.t()?)?;
-        let y = (y + low.affine(pair.scale, 0.0)?.matmul(&pair.b.t()?)?)?;
+        let y = ops::add(&y, &low.affine(pair.scale, 0.0)?.matmul(&pair.b.t()?)?)?;
         Ok((y, Some(low)))
     }
 }

@@ -12,8 +12,8 @@ pub mod dataset;
 pub mod decoder;
 pub mod error;
 pub mod lora;
-mod ops;
 pub mod model;
+mod ops;
 pub mod optim;
 pub mod peft;
 pub mod pretrain;
@@ -22,6 +22,8 @@ pub mod pup;
 pub mod sample;
 pub mod score;
 pub mod sequence;
+#[cfg(test)]
+mod tests;
 pub mod train;
 mod weights;
 

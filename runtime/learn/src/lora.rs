@@ -101,7 +101,8 @@ impl Adapter {
     pub fn stack(&self, later: &Adapter) -> Result<Adapter, LearnError> {
         let mut pairs = BTreeMap::new();
         for site in self.pairs.keys().chain(later.pairs.keys()) {
-            let parts: Vec<&LoraPair> = [self, later].iter().filter_map(|adapter| adapter.pairs.get(site)).collect();
+            let parts: Vec<&LoraPair> =
+                [self, later].iter().filter_map(|adapter| adapter.pairs.get(site)).collect();
             let a = Tensor::cat(&parts.iter().map(|pair| &pair.a).collect::<Vec<_>>(), 0)?;
             let b = parts.iter().map(|pair| pair.b.affine(pair.scale, 0.0)).collect::<Result<Vec<_>, _>>()?;
             pairs.insert(*site, LoraPair { a, b: Tensor::cat(&b, 1)?, scale: 1.0 });
@@ -115,9 +116,15 @@ impl Adapter {
     /// [`LearnError::Adapter`] naming the layer.
     pub fn check(&self, config: &ModelConfig) -> Result<(), LearnError> {
         for (site, pair) in &self.pairs {
+            if site.layer >= config.layers {
+                let (module, blocks) = (site.module(), config.layers);
+                return Err(LearnError::Adapter(format!(
+                    "`{module}` is not in this model of {blocks} blocks"
+                )));
+            }
             let (out, input) = site.shape(config);
             let (a, b) = (pair.a.dims(), pair.b.dims());
-            let fits = site.layer < config.layers && a.len() == 2 && b.len() == 2 && a[1] == input && b[0] == out;
+            let fits = a.len() == 2 && b.len() == 2 && a[1] == input && b[0] == out;
             if !fits || a[0] != b[1] {
                 return Err(LearnError::Adapter(format!(
                     "`{}` has A {a:?} and B {b:?} for a layer of {out}x{input}",

@@ -12,7 +12,7 @@ mod rows;
 
 pub(crate) use attention::{Heads, Segment, attention, attention_backward};
 pub(crate) use rows::{
-    Rope, arg_max, cross_entropy_gradient, rms_norm, rms_norm_backward, rms_norm_weight_gradient, swiglu, swiglu_backward,
+    Rope, add, arg_max, cross_entropy_gradient, rms_norm, rms_norm_backward, rms_norm_weight_gradient, swiglu, swiglu_backward,
     token_log_probs,
 };
 

@@ -37,7 +37,11 @@ impl AdamW {
     }
 
     /// The parameters after one step, in the same order as before at every call.
-    pub(crate) fn step(&mut self, parameters: &[(&Tensor, &Tensor)], learning_rate: f64) -> Result<Vec<Tensor>> {
+    pub(crate) fn step(
+        &mut self,
+        parameters: &[(&Tensor, &Tensor)],
+        learning_rate: f64,
+    ) -> Result<Vec<Tensor>> {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         if self.moments.is_empty() {
             for (parameter, _) in parameters {
@@ -81,5 +85,95 @@ pub fn learning_rate_at(schedule: Schedule, peak: f64, warmup: u64, steps: u64, 
         Schedule::Constant => peak,
         Schedule::Linear => peak * (1.0 - progress).max(0.0),
         Schedule::Cosine => peak * (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn tensor(values: &[f32]) -> Tensor {
+        Tensor::new(values, &Device::Cpu).expect("a tensor")
+    }
+
+    fn check_schedule(schedule: Schedule, warmup: u64, steps: u64, expected: &[f64]) {
+        for (step, expected) in expected.iter().enumerate() {
+            let found = learning_rate_at(schedule, 2.0, warmup, steps, step as u64);
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "{schedule:?} step {step}: {found}, expected {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn schedules_are_those_of_hugging_face() {
+        use Schedule::{Constant, Cosine, Linear};
+        // By hand from `get_*_schedule_with_warmup`, at a peak of 2 (roots are of cosines of multiples of 60
+        // and 45 degrees).
+        let (r2, r3) = (2f64.sqrt(), 3f64.sqrt());
+        check_schedule(Linear, 0, 4, &[2.0, 1.5, 1.0, 0.5, 0.0, 0.0]);
+        check_schedule(Linear, 2, 6, &[0.0, 1.0, 2.0, 1.5, 1.0, 0.5, 0.0]);
+        check_schedule(Linear, 3, 4, &[0.0, 2.0 / 3.0, 4.0 / 3.0, 2.0, 0.0]);
+        check_schedule(Cosine, 0, 4, &[2.0, 1.0 + r2 / 2.0, 1.0, 1.0 - r2 / 2.0, 0.0]);
+        check_schedule(Cosine, 2, 8, &[0.0, 1.0, 2.0, 1.0 + r3 / 2.0, 1.5, 1.0, 0.5, 1.0 - r3 / 2.0, 0.0]);
+        check_schedule(Constant, 0, 3, &[2.0, 2.0, 2.0]);
+        check_schedule(Constant, 4, 6, &[0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]);
+        // A warm-up longer than the run never reaches its end.
+        check_schedule(Cosine, 10, 4, &[0.0, 0.2, 0.4, 0.6]);
+        check_schedule(Linear, 4, 4, &[0.0, 0.5, 1.0, 1.5]);
+        for schedule in [Constant, Linear, Cosine] {
+            check_schedule(schedule, 0, 1, &[2.0]);
+            assert!(learning_rate_at(schedule, 2.0, u64::MAX, u64::MAX, u64::MAX - 1).is_finite());
+            assert!(learning_rate_at(schedule, 2.0, 0, 0, 0).is_finite());
+        }
+    }
+
+    #[test]
+    fn adamw_takes_the_steps_of_pytorch() {
+        let config = AdamWConfig { beta1: 0.9, beta2: 0.99, eps: 0.1, weight_decay: 0.5 };
+        let mut adamw = AdamW::new(config);
+        let (mut parameter, gradients) = (tensor(&[1.0, -2.0]), [[0.5f32, -4.0], [-0.25, -4.0]]);
+        // Step 1: the corrected means are the gradient g and g^2, so the change is lr * g / (|g| + eps), after
+        // the decay by lr * 0.5. Element 0: 0.95 - 0.1 * 0.5 / 0.6; element 1: -1.9 + 0.1 * 4 / 4.1.
+        let first = [0.95 - 0.05 / 0.6, -1.9 + 0.4 / 4.1];
+        // Step 2, element 0: mean (0.9 * 0.05 - 0.025) / 0.19 = 0.02 / 0.19; square (0.99 * 0.0025 + 0.000625) /
+        // 0.0199 = 0.0031 / 0.0199. Element 1 keeps its gradient, and so its change.
+        let second = [
+            first[0] * 0.95 - 0.1 * (0.02 / 0.19) / ((0.0031f64 / 0.0199).sqrt() + 0.1),
+            first[1] * 0.95 + 0.4 / 4.1,
+        ];
+        for (gradient, expected) in gradients.iter().zip([first, second]) {
+            let updated = adamw.step(&[(&parameter, &tensor(gradient))], 0.1).expect("a step");
+            parameter = updated.into_iter().next().expect("a parameter");
+            for (found, expected) in parameter.to_vec1::<f32>().expect("values").iter().zip(expected) {
+                assert!((f64::from(*found) - expected).abs() < 1e-6, "{found}, expected {expected}");
+            }
+        }
+        // A rate of 0 changes nothing but still counts.
+        let same = adamw.step(&[(&parameter, &tensor(&[9.0, 9.0]))], 0.0).expect("a step");
+        assert_eq!(same[0].to_vec1::<f32>().expect("values"), parameter.to_vec1::<f32>().expect("values"));
+        assert_eq!(adamw.step, 3);
+    }
+
+    #[test]
+    fn gradients_are_clipped_as_pytorch_clips_them() {
+        let check = |gradients: &[&[f32]], max: f64, norm: f64, factor: f64| {
+            let tensors: Vec<Tensor> = gradients.iter().map(|values| tensor(values)).collect();
+            let found = clip_factor(&tensors.iter().collect::<Vec<_>>(), max).expect("finite");
+            assert!(
+                (found.0 - norm).abs() < 1e-6 && (found.1 - factor).abs() < 1e-9,
+                "{gradients:?}: {found:?}"
+            );
+        };
+        check(&[&[3.0, 0.0], &[0.0, -4.0]], 1.0, 5.0, 1.0 / 5.000001);
+        check(&[&[3.0, -4.0]], 2.5, 5.0, 2.5 / 5.000001);
+        check(&[&[0.3, 0.4]], 1.0, 0.5, 1.0);
+        check(&[&[0.0], &[0.0]], 1.0, 0.0, 1.0);
+        // Just at the limit the 1e-6 of PyTorch still scales a little.
+        check(&[&[1.0]], 1.0, 1.0, 1.0 / 1.000001);
+        check(&[], 1.0, 0.0, 1.0);
     }
 }

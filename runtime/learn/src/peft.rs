@@ -51,7 +51,7 @@ fn config_json(adapter: &Adapter, base_model: &str) -> Value {
             ranks.insert(site.module(), json!(own));
         }
         if own != rank || pair.scale != scale {
-            alphas.insert(site.module(), json!(pair.scale * own as f64));
+            alphas.insert(site.module(), json!(alpha_of(pair.scale, own)));
         }
     }
     json!({
@@ -59,7 +59,7 @@ fn config_json(adapter: &Adapter, base_model: &str) -> Value {
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model,
         "r": rank,
-        "lora_alpha": scale * rank as f64,
+        "lora_alpha": alpha_of(scale, rank),
         "lora_dropout": 0.0,
         "target_modules": targets,
         "rank_pattern": ranks,
@@ -72,6 +72,15 @@ fn config_json(adapter: &Adapter, base_model: &str) -> Value {
         "inference_mode": true,
         "init_lora_weights": true,
     })
+}
+
+/// The alpha that gives this scale back when it is divided by the rank; the plain product is often one unit in
+/// the last place beside it.
+fn alpha_of(scale: f64, rank: usize) -> f64 {
+    let rank = rank.max(1) as f64;
+    let product = scale * rank;
+    let near = [product, product.next_down(), product.next_up()];
+    near.into_iter().find(|alpha| alpha / rank == scale).unwrap_or(product)
 }
 
 /// An adapter from the files of a PEFT folder, checked against the model.
@@ -90,8 +99,9 @@ pub fn from_files(config: &ModelConfig, files: &[(String, Vec<u8>)]) -> Result<A
     let tensors = SafeTensors::deserialize(find(WEIGHTS_FILE)?).map_err(|e| damaged(e.to_string()))?;
     let mut halves: BTreeMap<Site, (Option<Tensor>, Option<Tensor>)> = BTreeMap::new();
     for (name, view) in tensors.iter() {
-        let (site, is_a) = parse_name(name)
-            .ok_or_else(|| LearnError::Adapter(format!("tensor `{name}` is of no layer that can be adapted")))?;
+        let (site, is_a) = parse_name(name).ok_or_else(|| {
+            LearnError::Adapter(format!("tensor `{name}` is of no layer that can be adapted"))
+        })?;
         let tensor = to_f32(&view, &Device::Cpu)
             .map_err(|reason| LearnError::Adapter(format!("tensor `{name}`: {reason}")))?;
         let half = halves.entry(site).or_default();
@@ -102,7 +112,7 @@ pub fn from_files(config: &ModelConfig, files: &[(String, Vec<u8>)]) -> Result<A
         let (Some(a), Some(b)) = half else {
             return Err(LearnError::Adapter(format!("`{}` has only one of its two matrices", site.module())));
         };
-        let scale = scale_of(&settings, site, a.dim(0)?)?;
+        let scale = scale_of(&settings, site, a.dims().first().copied().unwrap_or(0))?;
         pairs.insert(site, LoraPair { a, b, scale });
     }
     let adapter = Adapter { pairs };
@@ -114,7 +124,10 @@ pub fn from_files(config: &ModelConfig, files: &[(String, Vec<u8>)]) -> Result<A
 fn refuse_unsupported(settings: &Value) -> Result<(), LearnError> {
     let refuse = |what: &str| Err(LearnError::Adapter(format!("{what} is not supported")));
     if settings["peft_type"].as_str() != Some("LORA") {
-        return Err(LearnError::Adapter(format!("`peft_type` is {}; only LORA is supported", settings["peft_type"])));
+        return Err(LearnError::Adapter(format!(
+            "`peft_type` is {}; only LORA is supported",
+            settings["peft_type"]
+        )));
     }
     for flag in ["use_dora", "fan_in_fan_out", "lora_bias"] {
         if settings[flag].as_bool() == Some(true) {
@@ -152,10 +165,14 @@ fn parse_name(name: &str) -> Option<(Site, bool)> {
     let (module, half) = rest.rsplit_once(".lora_")?;
     let (_, projection) = module.rsplit_once('.')?;
     let projection = *Projection::ALL.iter().find(|candidate| candidate.as_str() == projection)?;
+    let site = Site { layer: layer.parse().ok()?, projection };
+    if !site.module().ends_with(&format!(".{layer}.{module}")) {
+        return None;
+    }
     let is_a = match half {
         "A.weight" => true,
         "B.weight" => false,
         _ => return None,
     };
-    Some((Site { layer: layer.parse().ok()?, projection }, is_a))
+    Some((site, is_a))
 }

@@ -172,7 +172,8 @@ impl<'a> Pretraining<'a> {
             let change = orthogonalise(&nesterov)?.affine(self.settings.muon_lr * rate * scale, 0.0)?;
             *weight = (&*weight - change)?;
         }
-        let pairs: Vec<(&Tensor, &Tensor)> = others.iter().map(|(weight, gradient)| (&**weight, gradient)).collect();
+        let pairs: Vec<(&Tensor, &Tensor)> =
+            others.iter().map(|(weight, gradient)| (&**weight, gradient)).collect();
         let updated = self.adamw.step(&pairs, self.settings.adamw_lr * rate)?;
         for ((weight, _), updated) in others.into_iter().zip(updated) {
             *weight = updated;
@@ -193,16 +194,25 @@ impl<'a> Pretraining<'a> {
             next_sequence: self.next_sequence,
         };
         let state = serde_json::to_string(&state).map_err(|e| LearnError::Config(e.to_string()))?;
-        let mut tensors: Vec<(String, Tensor)> =
-            self.decoder.weights_mut().into_iter().map(|(name, weight)| (format!("weight.{name}"), weight.clone())).collect();
-        tensors.extend(self.momentum.iter().map(|(name, momentum)| (format!("momentum.{name}"), momentum.clone())));
+        let mut tensors: Vec<(String, Tensor)> = self
+            .decoder
+            .weights_mut()
+            .into_iter()
+            .map(|(name, weight)| (format!("weight.{name}"), weight.clone()))
+            .collect();
+        tensors.extend(
+            self.momentum.iter().map(|(name, momentum)| (format!("momentum.{name}"), momentum.clone())),
+        );
         for (index, (mean, square)) in self.adamw.moments.iter().enumerate() {
             tensors.push((format!("mean.{index:04}"), mean.clone()));
             tensors.push((format!("square.{index:04}"), square.clone()));
         }
         let path = dir.join(CHECKPOINT);
-        let bytes = safetensors::serialize(tensors.iter().map(|(name, t)| (name, t)), Some([(STATE_KEY.to_owned(), state)].into()))
-            .map_err(|e| LearnError::Weights { path: path.clone(), reason: e.to_string() })?;
+        let bytes = safetensors::serialize(
+            tensors.iter().map(|(name, t)| (name, t)),
+            Some([(STATE_KEY.to_owned(), state)].into()),
+        )
+        .map_err(|e| LearnError::Weights { path: path.clone(), reason: e.to_string() })?;
         replace_file(&path, &bytes)
     }
 
@@ -219,25 +229,41 @@ impl<'a> Pretraining<'a> {
         let bad = |reason: String| LearnError::Checkpoint { path: path.clone(), reason };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
         let state = header.metadata().as_ref().and_then(|metadata| metadata.get(STATE_KEY));
-        let state: State = serde_json::from_str(state.ok_or_else(|| bad("it is not of a pretraining run".into()))?)
-            .map_err(|e| bad(e.to_string()))?;
+        let state: State =
+            serde_json::from_str(state.ok_or_else(|| bad("it is not of a pretraining run".into()))?)
+                .map_err(|e| bad(e.to_string()))?;
         if state.settings != self.settings {
             let (theirs, ours) = (&state.settings, &self.settings);
-            return Err(bad(format!("it is of another run: {theirs:?} instead of {ours:?}; use another folder")));
+            return Err(bad(format!(
+                "it is of another run: {theirs:?} instead of {ours:?}; use another folder"
+            )));
         }
-        let mut tensors = weights::read(&bytes, &path)?;
+        let mut tensors = weights::read(&bytes, &path).map_err(|e| bad(e.to_string()))?;
         for (name, weight) in self.decoder.weights_mut() {
             let saved = tensors.remove(&format!("weight.{name}"));
-            *weight = saved.filter(|saved| saved.dims() == weight.dims()).ok_or_else(|| bad(format!("`{name}` is missing or of another shape")))?;
+            *weight = saved
+                .filter(|saved| saved.dims() == weight.dims())
+                .ok_or_else(|| bad(format!("`{name}` is missing or of another shape")))?;
         }
         let mut moments = Vec::new();
         while let Some(mean) = tensors.remove(&format!("mean.{:04}", moments.len())) {
             let square = tensors.remove(&format!("square.{:04}", moments.len()));
             moments.push((mean, square.ok_or_else(|| bad("half of a moment is missing".into()))?));
         }
+        let adamw_weights =
+            self.decoder.weights_mut().iter().filter(|(name, _)| !is_matrix_of_block(name)).count();
+        if moments.len() != if state.adamw_step > 0 { adamw_weights } else { 0 } {
+            return Err(bad(format!(
+                "it has the moments of {} weights, not of {adamw_weights}",
+                moments.len()
+            )));
+        }
         self.adamw.moments = moments;
         self.adamw.step = state.adamw_step;
-        self.momentum = tensors.into_iter().filter_map(|(name, t)| Some((name.strip_prefix("momentum.")?.to_owned(), t))).collect();
+        self.momentum = tensors
+            .into_iter()
+            .filter_map(|(name, t)| Some((name.strip_prefix("momentum.")?.to_owned(), t)))
+            .collect();
         (self.step, self.tokens, self.next_sequence) = (state.step, state.tokens, state.next_sequence);
         Ok(true)
     }
@@ -251,8 +277,11 @@ impl<'a> Pretraining<'a> {
         for (name, weight) in self.decoder.weights_mut() {
             tensors.push((name, weight.to_dtype(candle_core::DType::BF16)?));
         }
-        safetensors::serialize(tensors.iter().map(|(name, t)| (name, t)), Some([("format".to_owned(), "pt".to_owned())].into()))
-            .map_err(|e| LearnError::Config(e.to_string()))
+        safetensors::serialize(
+            tensors.iter().map(|(name, t)| (name, t)),
+            Some([("format".to_owned(), "pt".to_owned())].into()),
+        )
+        .map_err(|e| LearnError::Config(e.to_string()))
     }
 }
 
@@ -267,7 +296,9 @@ fn initial(name: &str, shape: &[usize], depth: f32, rng: &mut ChaCha8Rng) -> Res
     let std = match shape {
         [_] => return Ok(Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu)?),
         [_, _] if name.contains("embed") || name.contains("lm_head") => 0.02,
-        [_, input, ..] if name.contains("o_proj") || name.contains("down_proj") => 0.5 / (*input as f32).sqrt() / depth,
+        [_, input, ..] if name.contains("o_proj") || name.contains("down_proj") => {
+            0.5 / (*input as f32).sqrt() / depth
+        }
         _ => 0.5 / (shape[1] as f32).sqrt(),
     };
     let normal = Normal::new(0.0, std).map_err(|e| LearnError::Config(e.to_string()))?;

@@ -59,7 +59,11 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// When the adapter does not fit the decoder.
-    pub fn new(decoder: &'a Decoder, adapter: Adapter, adamw: AdamWConfig) -> Result<Trainer<'a>, LearnError> {
+    pub fn new(
+        decoder: &'a Decoder,
+        adapter: Adapter,
+        adamw: AdamWConfig,
+    ) -> Result<Trainer<'a>, LearnError> {
         adapter.check(decoder.config())?;
         Ok(Trainer { decoder, adapter, optimizer: AdamW::new(adamw) })
     }
@@ -70,10 +74,12 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`LearnError::NothingLabelled`], ids out of the vocabulary, or the tensor library's.
     pub fn step(&mut self, batch: &[&Sequence], learning_rate: f64) -> Result<(f32, f64), LearnError> {
-        let (loss, gradients) = loss_and_gradients(self.decoder, Some(&self.adapter), batch, Wanted::Adapter)?;
+        let (loss, gradients) =
+            loss_and_gradients(self.decoder, Some(&self.adapter), batch, Wanted::Adapter)?;
         let flat: Vec<_> = gradients.pairs.values().flat_map(|(a, b)| [a, b]).collect();
         let (norm, factor) = clip_factor(&flat, MAX_GRAD_NORM)?;
-        let clipped = flat.iter().map(|gradient| gradient.affine(factor, 0.0)).collect::<Result<Vec<_>, _>>()?;
+        let clipped =
+            flat.iter().map(|gradient| gradient.affine(factor, 0.0)).collect::<Result<Vec<_>, _>>()?;
         let current = self.adapter.pairs.values().flat_map(|pair| [&pair.a, &pair.b]);
         let parameters: Vec<_> = current.zip(&clipped).collect();
         let mut updated = self.optimizer.step(&parameters, learning_rate)?.into_iter();
@@ -134,10 +140,27 @@ pub fn train(
             }
         }
     }
-    if stats.is_empty() {
-        return Err(LearnError::NothingLabelled);
+    let Some(last) = stats.last() else { return Err(LearnError::NothingLabelled) };
+    // The loss is taken before the update, so it says nothing of the last one.
+    if !is_finite(trainer.adapter())? {
+        return Err(LearnError::Diverged {
+            step: last.step,
+            loss: f32::NAN,
+            learning_rate: training.learning_rate,
+        });
     }
     Ok(Trained { adapter: trainer.into_adapter(), steps: stats })
+}
+
+fn is_finite(adapter: &Adapter) -> Result<bool, LearnError> {
+    for (_, pair) in adapter.sites() {
+        for half in [&pair.a, &pair.b] {
+            if !half.sqr()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Mean cross-entropy (nats) over the labelled tokens of a batch, and its gradients.
@@ -177,8 +200,13 @@ pub(crate) fn pack(decoder: &Decoder, batch: &[&Sequence]) -> Result<(Rows, Vec<
             return Err(LearnError::TokenId { id, vocab });
         }
         let start = rows.ids.len();
-        for (at, (&id, _)) in
-            sequence.ids.iter().zip(&sequence.labelled).enumerate().skip(1).filter(|(_, (_, labelled))| **labelled)
+        for (at, (&id, _)) in sequence
+            .ids
+            .iter()
+            .zip(&sequence.labelled)
+            .enumerate()
+            .skip(1)
+            .filter(|(_, (_, labelled))| **labelled)
         {
             targets.push(((start + at - 1) as u32, id));
         }

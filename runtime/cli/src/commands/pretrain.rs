@@ -76,7 +76,7 @@ impl Curve {
     fn add(&mut self, step: &PretrainStep) -> std::io::Result<()> {
         self.sum += f64::from(step.loss);
         self.steps += 1;
-        if step.step % CURVE_EVERY != 0 {
+        if !step.step.is_multiple_of(CURVE_EVERY) {
             return Ok(());
         }
         let mean = PretrainStep { loss: (self.sum / self.steps as f64) as f32, ..*step };

@@ -1,0 +1,1 @@
+//! Flat programs that embed the runtime: see the `.rs` files beside this one.

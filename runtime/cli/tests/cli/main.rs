@@ -1,0 +1,11 @@
+//! The command from outside: every test runs the binary in a folder of its own. What a stage does is tested in
+//! its room; here is what only the whole shows.
+
+mod adapt;
+mod arc_twelve;
+mod bad_input;
+mod dropped_in;
+mod edits_and_tools;
+mod kill;
+mod ledger;
+mod support;
