@@ -1,5 +1,5 @@
 //! The interface in `schemas/wit`, as the guest sees it. Generated; use the typed twins in the crate root.
-#![allow(missing_docs, reason = "generated")]
+//! (No documentation of its own: what is generated has none.)
 
 wit_bindgen::generate!({
     path: "../schemas/wit/since_v0.1.0",

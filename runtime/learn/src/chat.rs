@@ -332,6 +332,7 @@ mod tests {
         // White space left out of the offsets: in front of a token, and a token of nothing else.
         check(&[(0, 3), (4, 6), (7, 8)], &[false, true, false]);
         check(&[(0, 3), (4, 4), (4, 6), (6, 7)], &[false, true, true, false]);
+        check(&[(0, 3), (3, 5), (6, 6), (7, 8)], &[false, true, true, false]);
         // A token that the tokenizer adds, and three that spell one character.
         check(&[(0, 0), (0, 3), (3, 6), (3, 6), (3, 6), (6, 6)], &[false, false, true, true, true, false]);
     }

@@ -128,7 +128,12 @@ impl Codec {
                 Codec::Puzzles(puzzles) => (puzzles.test_prompt(&test.input), puzzles.answer(output)),
                 Codec::Facts(_) => return Err(self.wrong_domain(Domain::Puzzle)),
             };
-            items.push(Item { name: format!("test {index}"), prompt, answer, expected: Answer::Grid(output.clone()) });
+            items.push(Item {
+                name: format!("test {index}"),
+                prompt,
+                answer,
+                expected: Answer::Grid(output.clone()),
+            });
         }
         if items.is_empty() {
             let reason = format!("puzzle `{}` has no test with a known output to measure by", puzzle.id);
@@ -172,7 +177,11 @@ impl Codec {
             Domain::Passage => "passages",
         };
         let understood: Vec<&str> = self.domains().iter().map(names).collect();
-        LearnError::Render(format!("it is about {}; the model understands {}", names(&domain), understood.join(" and ")))
+        LearnError::Render(format!(
+            "it is about {}; the model understands {}",
+            names(&domain),
+            understood.join(" and ")
+        ))
     }
 }
 

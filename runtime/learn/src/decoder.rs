@@ -325,7 +325,8 @@ impl Decoder {
             (Wanted::Adapter, None) => return Ok(gradients),
         };
         for layer in (lowest..self.blocks.len()).rev() {
-            let mut pass = BlockBackward { decoder: self, layer, tape, adapter, wanted, gradients: &mut gradients };
+            let mut pass =
+                BlockBackward { decoder: self, layer, tape, adapter, wanted, gradients: &mut gradients };
             d = pass.run(&d, &rows.segments)?;
         }
         if wanted == Wanted::Weights {
@@ -357,9 +358,11 @@ impl Decoder {
             d_last = d_last.index_add(&rows, &ops::rms_norm_backward(&x, &self.norm, &d_normed, eps)?, 0)?;
             if wanted == Wanted::Weights {
                 let normed = ops::rms_norm(&x, &self.norm, eps)?;
-                let head_name = if self.head.is_some() { "lm_head.weight" } else { "model.embed_tokens.weight" };
+                let head_name =
+                    if self.head.is_some() { "lm_head.weight" } else { "model.embed_tokens.weight" };
                 gradients.add_weight(head_name, d_logits.t()?.matmul(&normed)?)?;
-                gradients.add_weight("model.norm.weight", ops::rms_norm_weight_gradient(&x, &d_normed, eps)?)?;
+                gradients
+                    .add_weight("model.norm.weight", ops::rms_norm_weight_gradient(&x, &d_normed, eps)?)?;
             }
         }
         Ok(d_last)
@@ -398,7 +401,8 @@ impl BlockBackward<'_> {
         let (d_gate, d_up) = ops::swiglu_backward(&tape.gate, &tape.up, &d_activated)?;
         let d_from_gate = self.linear(GateProj, &tape.middle_normed, &d_gate)?;
         let d_normed = ops::add(&d_from_gate, &self.linear(UpProj, &tape.middle_normed, &d_up)?)?;
-        let d_norm = self.norm("post_attention_layernorm", &tape.middle, &block.post_attention_norm, &d_normed)?;
+        let d_norm =
+            self.norm("post_attention_layernorm", &tape.middle, &block.post_attention_norm, &d_normed)?;
         let d_middle = ops::add(d_out, &d_norm)?;
 
         let d_attended = self.linear(OProj, &tape.attended, &d_middle)?;
@@ -504,7 +508,10 @@ impl Block {
         };
         Ok(Block {
             input_norm: take(&format!("{prefix}.input_layernorm.weight"), &[config.hidden_size])?,
-            post_attention_norm: take(&format!("{prefix}.post_attention_layernorm.weight"), &[config.hidden_size])?,
+            post_attention_norm: take(
+                &format!("{prefix}.post_attention_layernorm.weight"),
+                &[config.hidden_size],
+            )?,
             head_norms,
             linears: linears.try_into().expect("seven projections"),
         })

@@ -58,7 +58,10 @@ impl Model {
     pub fn open(files: &ModelFiles) -> Result<Model, LearnError> {
         let profile = match files.text(PROFILE_FILE)? {
             None => Profile {
-                name: files.origin.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned()),
+                name: files
+                    .origin
+                    .file_name()
+                    .map_or("model".into(), |name| name.to_string_lossy().into_owned()),
                 renderer: RendererKind::Seal,
                 training: TrainingDefaults::seal(),
             },
@@ -162,8 +165,15 @@ impl Model {
             Answer::Text(_) => TEXT_ANSWER_TOKENS_MAX,
         };
         let stops = self.stops(prompt.end);
-        let (ids, _) =
-            generate(&self.decoder, adapter, &prompt.ids, &mut places, Sampling::Greedy, &stops, limit.min(room))?;
+        let (ids, _) = generate(
+            &self.decoder,
+            adapter,
+            &prompt.ids,
+            &mut places,
+            Sampling::Greedy,
+            &stops,
+            limit.min(room),
+        )?;
         Ok(self.codec.read_answer(&item.expected, &ids))
     }
 

@@ -12,8 +12,8 @@ mod rows;
 
 pub(crate) use attention::{Heads, Segment, attention, attention_backward};
 pub(crate) use rows::{
-    Rope, add, arg_max, cross_entropy_gradient, rms_norm, rms_norm_backward, rms_norm_weight_gradient, swiglu, swiglu_backward,
-    token_log_probs,
+    Rope, add, arg_max, cross_entropy_gradient, rms_norm, rms_norm_backward, rms_norm_weight_gradient,
+    swiglu, swiglu_backward, token_log_probs,
 };
 
 use candle_core::{CpuStorage, Layout, Result};

@@ -51,7 +51,7 @@ fn config_json(adapter: &Adapter, base_model: &str) -> Value {
             ranks.insert(site.module(), json!(own));
         }
         if own != rank || pair.scale != scale {
-            alphas.insert(site.module(), json!(alpha_of(pair.scale, own)));
+            alphas.insert(site.module(), json!(pair.scale * own as f64));
         }
     }
     json!({
@@ -59,7 +59,7 @@ fn config_json(adapter: &Adapter, base_model: &str) -> Value {
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model,
         "r": rank,
-        "lora_alpha": alpha_of(scale, rank),
+        "lora_alpha": scale * rank as f64,
         "lora_dropout": 0.0,
         "target_modules": targets,
         "rank_pattern": ranks,
@@ -72,15 +72,6 @@ fn config_json(adapter: &Adapter, base_model: &str) -> Value {
         "inference_mode": true,
         "init_lora_weights": true,
     })
-}
-
-/// The alpha that gives this scale back when it is divided by the rank; the plain product is often one unit in
-/// the last place beside it.
-fn alpha_of(scale: f64, rank: usize) -> f64 {
-    let rank = rank.max(1) as f64;
-    let product = scale * rank;
-    let near = [product, product.next_down(), product.next_up()];
-    near.into_iter().find(|alpha| alpha / rank == scale).unwrap_or(product)
 }
 
 /// An adapter from the files of a PEFT folder, checked against the model.

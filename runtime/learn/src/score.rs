@@ -29,7 +29,11 @@ const ROWS_MAX: usize = 8192;
 ///
 /// # Errors
 /// Ids outside the vocabulary, and the tensor library's.
-pub fn score(decoder: &Decoder, adapter: Option<&Adapter>, items: &[Sequence]) -> Result<Vec<Score>, LearnError> {
+pub fn score(
+    decoder: &Decoder,
+    adapter: Option<&Adapter>,
+    items: &[Sequence],
+) -> Result<Vec<Score>, LearnError> {
     let mut scores = Vec::with_capacity(items.len());
     let mut rest = items;
     while !rest.is_empty() {
@@ -45,7 +49,11 @@ pub fn score(decoder: &Decoder, adapter: Option<&Adapter>, items: &[Sequence]) -
     Ok(scores)
 }
 
-fn score_pass(decoder: &Decoder, adapter: Option<&Adapter>, items: &[Sequence]) -> Result<Vec<Score>, LearnError> {
+fn score_pass(
+    decoder: &Decoder,
+    adapter: Option<&Adapter>,
+    items: &[Sequence],
+) -> Result<Vec<Score>, LearnError> {
     let (rows, targets) = pack(decoder, &items.iter().collect::<Vec<_>>())?;
     let mut scored = Vec::new();
     if !targets.is_empty() {
@@ -75,7 +83,8 @@ pub fn token_logits(
     ids: &[u32],
     positions: &[u32],
 ) -> Result<candle_core::Tensor, LearnError> {
-    let sequence = Sequence { ids: ids.to_vec(), positions: positions.to_vec(), labelled: vec![false; ids.len()] };
+    let sequence =
+        Sequence { ids: ids.to_vec(), positions: positions.to_vec(), labelled: vec![false; ids.len()] };
     let (rows, _) = pack(decoder, &[&sequence])?;
     let (last, _) = decoder.forward(&rows, adapter)?;
     Ok(decoder.logits(&last, &(0..ids.len() as u32).collect::<Vec<_>>())?)

@@ -31,7 +31,8 @@ pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<BTreeMap<String, Tensor>
     let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {
-        let tensor = to_f32(&view, &Device::Cpu).map_err(|reason| damaged(format!("tensor `{name}`: {reason}")))?;
+        let tensor =
+            to_f32(&view, &Device::Cpu).map_err(|reason| damaged(format!("tensor `{name}`: {reason}")))?;
         tensors.insert(name.to_owned(), tensor);
     }
     Ok(tensors)

@@ -155,8 +155,8 @@ fn a_person_sees_every_stage() {
     let tools: Vec<&str> = text.lines().skip_while(|line| *line != "tools:").take(3).collect();
     assert_snapshot!(filtered(tools.join("\n")), @r"
     tools:
-      grid.rotate               16 tasks from 2 calls, 0.2 M fuel  (grid 0.1.0)
-      grid.permute_colors       32 tasks from 2 calls, 0.6 M fuel  (grid 0.1.0)
+      grid.rotate                9 tasks from 2 calls, 0.1 M fuel  (grid 0.1.0)
+      grid.permute_colors       18 tasks from 2 calls, 0.3 M fuel  (grid 0.1.0)
     ");
     let columns = text.lines().find(|line| line.starts_with("  before")).expect("a picture");
     assert_eq!(columns.split_whitespace().collect::<Vec<_>>(), ["before", "after", "expected"]);

@@ -53,7 +53,13 @@ impl Heads {
 
 /// Attention of `q [Nq, query*dim]` over `k, v [Nk, key*dim]` to `[Nq, query*dim]`. The segments' query rows
 /// must follow each other without gaps and cover all of `q`.
-pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, segments: &[Segment]) -> Result<Tensor> {
+pub(crate) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    segments: &[Segment],
+) -> Result<Tensor> {
     q.apply_op3_no_bwd(k, v, &Forward { heads, segments })
 }
 
@@ -137,7 +143,9 @@ impl CustomOp3 for Backward<'_> {
     ) -> Result<(CpuStorage, Shape)> {
         let (q, k, v) = (f32_slice(q, q_layout)?, f32_slice(k, k_layout)?, f32_slice(v, v_layout)?);
         let (d_out, d_layout) = self.d_out.storage_and_layout();
-        let Storage::Cpu(d_out) = &*d_out else { candle_core::bail!("attention gradients are on one device") };
+        let Storage::Cpu(d_out) = &*d_out else {
+            candle_core::bail!("attention gradients are on one device")
+        };
         let d_out = f32_slice(d_out, d_layout)?;
         let columns = (self.heads.query + 2 * self.heads.key) * self.heads.dim;
         let tokens = q_layout.shape().dims()[0];
@@ -252,7 +260,11 @@ fn probabilities_of(
 }
 
 /// The rows of each segment's queries as disjoint slices.
-fn split_rows<'a>(mut rows: &'a mut [f32], columns: usize, segments: &[Segment]) -> Result<Vec<(Segment, &'a mut [f32])>> {
+fn split_rows<'a>(
+    mut rows: &'a mut [f32],
+    columns: usize,
+    segments: &[Segment],
+) -> Result<Vec<(Segment, &'a mut [f32])>> {
     let mut parts = Vec::with_capacity(segments.len());
     let mut next = 0;
     for &segment in segments {

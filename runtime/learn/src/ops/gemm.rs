@@ -43,7 +43,8 @@ pub(crate) fn matmul(
     if m == 0 || n == 0 || k == 0 {
         return;
     }
-    let last = |rows: usize, columns: usize, row: usize, column: usize| (rows - 1) * row + (columns - 1) * column;
+    let last =
+        |rows: usize, columns: usize, row: usize, column: usize| (rows - 1) * row + (columns - 1) * column;
     assert!(last(m, n, dst_row, 1) < dst.len(), "BUG: dst too short");
     assert!(last(m, k, lhs.row, lhs.column) < lhs.data.len(), "BUG: lhs too short");
     assert!(last(k, n, rhs.row, rhs.column) < rhs.data.len(), "BUG: rhs too short");

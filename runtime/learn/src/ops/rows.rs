@@ -1,6 +1,8 @@
 //! Operations that treat every row (token) alone: norm, rotary embedding, SwiGLU, cross-entropy.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, InplaceOp1, Layout, Result, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, InplaceOp1, Layout, Result, Shape, Tensor,
+};
 use rayon::prelude::*;
 
 use super::{exp, exp_in_place, f32_slice};
@@ -39,16 +41,24 @@ impl CustomOp2 for RmsNorm {
         "selkie-rms-norm"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, weight: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (f32_slice(x, xl)?, f32_slice(weight, wl)?);
         let width = weight.len();
         let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(width * ROWS_A_TASK).zip(x.par_chunks(width * ROWS_A_TASK)).for_each(|(out, x)| {
-            for (out, x) in out.chunks_mut(width).zip(x.chunks(width)) {
-                let inverse = inverse_rms(x, self.eps);
-                out.iter_mut().zip(x).zip(weight).for_each(|((out, x), w)| *out = x * inverse * w);
-            }
-        });
+        out.par_chunks_mut(width * ROWS_A_TASK).zip(x.par_chunks(width * ROWS_A_TASK)).for_each(
+            |(out, x)| {
+                for (out, x) in out.chunks_mut(width).zip(x.chunks(width)) {
+                    let inverse = inverse_rms(x, self.eps);
+                    out.iter_mut().zip(x).zip(weight).for_each(|((out, x), w)| *out = x * inverse * w);
+                }
+            },
+        );
         Ok((CpuStorage::F32(out), xl.shape().clone()))
     }
 }
@@ -75,16 +85,18 @@ impl CustomOp3 for RmsNormBackward {
         let width = weight.len();
         let mut out = vec![0f32; x.len()];
         let task = width * ROWS_A_TASK;
-        out.par_chunks_mut(task).zip(x.par_chunks(task)).zip(d_out.par_chunks(task)).for_each(|((out, x), d)| {
-            for ((out, x), d) in out.chunks_mut(width).zip(x.chunks(width)).zip(d.chunks(width)) {
-                let inverse = inverse_rms(x, self.eps);
-                let dot: f32 = x.iter().zip(d).zip(weight).map(|((x, d), w)| x * d * w).sum();
-                let shift = dot * inverse * inverse * inverse / width as f32;
-                for (((out, x), d), w) in out.iter_mut().zip(x).zip(d).zip(weight) {
-                    *out = d * w * inverse - x * shift;
+        out.par_chunks_mut(task).zip(x.par_chunks(task)).zip(d_out.par_chunks(task)).for_each(
+            |((out, x), d)| {
+                for ((out, x), d) in out.chunks_mut(width).zip(x.chunks(width)).zip(d.chunks(width)) {
+                    let inverse = inverse_rms(x, self.eps);
+                    let dot: f32 = x.iter().zip(d).zip(weight).map(|((x, d), w)| x * d * w).sum();
+                    let shift = dot * inverse * inverse * inverse / width as f32;
+                    for (((out, x), d), w) in out.iter_mut().zip(x).zip(d).zip(weight) {
+                        *out = d * w * inverse - x * shift;
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok((CpuStorage::F32(out), xl.shape().clone()))
     }
 }
@@ -107,7 +119,13 @@ impl CustomOp2 for Rope {
         "selkie-rope"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, table: &CpuStorage, tl: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        table: &CpuStorage,
+        tl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, table) = (f32_slice(x, xl)?, f32_slice(table, tl)?);
         let (tokens, dim) = tl.shape().dims2()?;
         if tokens == 0 || !x.len().is_multiple_of(tokens * dim) {
@@ -116,8 +134,11 @@ impl CustomOp2 for Rope {
         let (width, half) = (x.len() / tokens, dim / 2);
         let sign = if self.inverse { -1.0 } else { 1.0 };
         let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(width).zip(x.par_chunks(width)).zip(table.par_chunks(dim)).with_min_len(ROWS_A_TASK).for_each(
-            |((out, x), table)| {
+        out.par_chunks_mut(width)
+            .zip(x.par_chunks(width))
+            .zip(table.par_chunks(dim))
+            .with_min_len(ROWS_A_TASK)
+            .for_each(|((out, x), table)| {
                 let (cos, sin) = table.split_at(half);
                 for (out, x) in out.chunks_mut(dim).zip(x.chunks(dim)) {
                     let ((low, high), (x_low, x_high)) = (out.split_at_mut(half), x.split_at(half));
@@ -127,8 +148,7 @@ impl CustomOp2 for Rope {
                         high[i] = x_high[i] * cos[i] + x_low[i] * sin;
                     }
                 }
-            },
-        );
+            });
         Ok((CpuStorage::F32(out), xl.shape().clone()))
     }
 }
@@ -148,7 +168,13 @@ impl CustomOp2 for Add {
         "selkie-add"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, y: &CpuStorage, yl: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        y: &CpuStorage,
+        yl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, y) = (f32_slice(x, xl)?, f32_slice(y, yl)?);
         if xl.shape() != yl.shape() {
             candle_core::bail!("BUG: adding {:?} to {:?}", yl.shape(), xl.shape());
@@ -175,15 +201,23 @@ impl CustomOp2 for Swiglu {
         "selkie-swiglu"
     }
 
-    fn cpu_fwd(&self, gate: &CpuStorage, gl: &Layout, up: &CpuStorage, ul: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        gl: &Layout,
+        up: &CpuStorage,
+        ul: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (gate, up) = (f32_slice(gate, gl)?, f32_slice(up, ul)?);
         let mut out = vec![0f32; gate.len()];
         let task = 1 << 14;
-        out.par_chunks_mut(task).zip(gate.par_chunks(task)).zip(up.par_chunks(task)).for_each(|((out, gate), up)| {
-            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = gate / (1.0 + exp(-gate)) * up;
-            }
-        });
+        out.par_chunks_mut(task).zip(gate.par_chunks(task)).zip(up.par_chunks(task)).for_each(
+            |((out, gate), up)| {
+                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = gate / (1.0 + exp(-gate)) * up;
+                }
+            },
+        );
         Ok((CpuStorage::F32(out), gl.shape().clone()))
     }
 }
@@ -246,16 +280,18 @@ impl CustomOp1 for TokenLogProbs<'_> {
         let (rows, vocab) = layout.shape().dims2()?;
         check_targets(self.targets, rows, vocab)?;
         let mut out = vec![0f32; rows * 2];
-        out.par_chunks_mut(2).zip(logits.par_chunks(vocab)).zip(self.targets).with_min_len(ROWS_A_TASK).for_each(
-            |((out, logits), &target)| {
+        out.par_chunks_mut(2)
+            .zip(logits.par_chunks(vocab))
+            .zip(self.targets)
+            .with_min_len(ROWS_A_TASK)
+            .for_each(|((out, logits), &target)| {
                 let (best, max) = arg_max(logits);
                 let mut terms: Vec<f32> = logits.iter().map(|logit| logit - max).collect();
                 exp_in_place(&mut terms);
                 let total: f32 = terms.iter().sum();
                 out[0] = logits[target as usize] - max - total.ln();
                 out[1] = f32::from(u8::from(best == target as usize));
-            },
-        );
+            });
         Ok((CpuStorage::F32(out), Shape::from((rows, 2))))
     }
 }
@@ -290,7 +326,9 @@ impl InplaceOp1 for CrossEntropyGradient<'_> {
     fn cpu_fwd(&self, logits: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let (rows, vocab) = layout.shape().dims2()?;
         check_targets(self.targets, rows, vocab)?;
-        let Some((start, end)) = layout.contiguous_offsets() else { candle_core::bail!("logits must be contiguous") };
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("logits must be contiguous")
+        };
         let CpuStorage::F32(logits) = logits else { candle_core::bail!("logits are f32") };
         logits[start..end].par_chunks_mut(vocab).zip(self.targets).with_min_len(ROWS_A_TASK).for_each(
             |(logits, &target)| {

@@ -87,7 +87,8 @@ fn files(
     tokenizer: &tokenizers::Tokenizer,
 ) -> Result<Vec<(String, Vec<u8>)>, LearnError> {
     let profile = Profile { name: name.to_owned(), renderer, training: training_defaults() };
-    let profile = serde_json::to_string_pretty(&profile).map_err(|e| LearnError::Config(e.to_string()))? + "\n";
+    let profile =
+        serde_json::to_string_pretty(&profile).map_err(|e| LearnError::Config(e.to_string()))? + "\n";
     let tokenizer = tokenizer.to_string(false).map_err(|e| LearnError::Tokenizer(e.to_string()))?;
     Ok(vec![
         ("config.json".to_owned(), config.into_bytes()),

@@ -69,6 +69,10 @@ fn a_peft_folder_gives_back_every_bit() {
             assert_eq!(settings(&files)["r"], json!(rank));
         }
     }
+    // Where a quotient in binary is least exact: ranks that are no powers of two, to the largest one.
+    for rank in [49, 98, 103, 107, 161, 187, 197, 256] {
+        check_round_trip(&adapter(&config, &Lora { alpha: 1.0, ..lora(rank, &[Projection::KProj]) }, 2));
+    }
     for projection in Projection::ALL {
         let files = check_round_trip(&adapter(&config, &lora(2, &[projection]), 2));
         assert_eq!(settings(&files)["target_modules"], json!([projection.as_str()]));
