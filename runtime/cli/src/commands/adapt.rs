@@ -79,7 +79,7 @@ impl Narrator {
     fn text(&self, event: &Event<'_>) -> String {
         match event {
             Event::Written { edit, .. } => {
-                format!("\nself-edit, as the model wrote it:\n{}\n", indented(&edit.text))
+                format!("\nself-edit, as the model wrote it:\n{}\n", indented(edit.text.trim_end()))
             }
             Event::Refused { attempt, problems } => format!("try {attempt}: {problems}\n"),
             Event::Accepted { dialect } => format!("\naccepted ({})\n", words(dialect)),
