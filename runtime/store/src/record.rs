@@ -159,7 +159,8 @@ pub enum Event {
 /// A self-edit that was tried.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Episode {
-    /// What was active, and what the training started from; `None` is the base model itself.
+    /// What was active; `None` is the base model itself. The training started from it, unless the options say
+    /// `fresh`.
     pub parent: Option<GenerationId>,
     /// What was attempted.
     pub record: Record,
