@@ -166,5 +166,6 @@ fn a_damaged_checkpoint_is_refused() {
     );
     std::fs::write(&path, &bytes).unwrap();
     assert!(fresh(settings()).resume(dir.path()).unwrap());
-    assert!(run.checkpoint(&dir.path().join("missing")).is_err());
+    let unwritten = run.checkpoint(&dir.path().join("missing")).expect_err("no such folder");
+    assert!(matches!(unwritten, crate::LearnError::Write { .. }), "{unwritten}");
 }
