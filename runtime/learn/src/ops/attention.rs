@@ -1,33 +1,39 @@
 //! Causal attention over packed sequences, forward and backward.
 //!
-//! Queries, keys and values of all sequences lie in one buffer, row by token, heads side by side. A
-//! [`Segment`] says which query rows see which key rows, so packing needs no mask and no padding, and one
-//! operation serves training (as many keys as queries) and decoding with a cache (more keys than queries).
+//! Queries, keys and values of all sequences lie in one buffer each, row by token, heads side by side. A
+//! [`Pattern`] says which query rows see which key rows, so packing needs no mask and no padding, and one
+//! operation serves training (as many queries as keys), decoding with a cache (fewer, the last ones) and a last
+//! block of which only some rows matter (fewer, anywhere).
 //!
-//! The backward pass computes the probabilities again instead of keeping them: they are the only thing of an
-//! attention layer that grows with the square of the length.
+//! Scores exist for one block of queries at a time, and only for the keys that the block sees. The backward pass
+//! computes the probabilities again instead of keeping them: they are the only thing of an attention layer that
+//! grows with the square of the length.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::gemm::{View, matmul};
-use super::{exp_in_place, f32_slice};
+use super::kernels::{self, Rows};
+use super::values::Values;
+use super::vector::{dot, softmax, vectorised};
 
-/// One sequence: its rows among the queries and among the keys. The last query sees every key; the one
-/// before it sees one fewer, and so on.
+/// Query rows whose scores exist at one time.
+const BLOCK: usize = 64;
+
+/// One sequence: its rows among the queries and among the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) query_start: usize,
-    pub(crate) query_len: usize,
-    pub(crate) key_start: usize,
-    pub(crate) key_len: usize,
+pub(super) struct Segment {
+    pub(super) query_start: usize,
+    pub(super) query_len: usize,
+    pub(super) key_start: usize,
+    pub(super) key_len: usize,
 }
 
-impl Segment {
-    /// A sequence that sees only itself.
-    pub(crate) fn own(start: usize, len: usize) -> Segment {
-        Segment { query_start: start, query_len: len, key_start: start, key_len: len }
-    }
+/// Which query rows see which key rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    segments: Vec<Segment>,
+    /// For each query row, how many of its segment's first keys it sees. Never falls within a segment.
+    seen: Vec<u32>,
 }
 
 /// Shapes of an attention layer.
@@ -41,241 +47,273 @@ pub(crate) struct Heads {
     pub(crate) dim: usize,
 }
 
+impl Pattern {
+    /// Adds a sequence of `keys` tokens of which the last `queries` ask.
+    pub(crate) fn push(&mut self, queries: usize, keys: usize) {
+        debug_assert!(queries <= keys);
+        let last = self.segments.last();
+        let key_start = last.map_or(0, |last| last.key_start + last.key_len);
+        let query_start = self.seen.len();
+        self.segments.push(Segment { query_start, query_len: queries, key_start, key_len: keys });
+        self.seen.extend((keys - queries + 1..=keys).map(|seen| seen as u32));
+    }
+
+    /// Query rows.
+    pub(crate) fn queries(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Key rows.
+    pub(crate) fn keys(&self) -> usize {
+        self.segments.last().map_or(0, |last| last.key_start + last.key_len)
+    }
+
+    /// The same keys asked by these query rows alone, which must rise.
+    pub(crate) fn keep(&self, rows: &[u32]) -> Pattern {
+        let mut kept = Pattern::default();
+        let mut rest = rows;
+        for segment in &self.segments {
+            let end = segment.query_start + segment.query_len;
+            let (own, later) = rest.split_at(rest.partition_point(|&row| (row as usize) < end));
+            let query_start = kept.seen.len();
+            kept.seen.extend(own.iter().map(|&row| self.seen[row as usize]));
+            kept.segments.push(Segment { query_start, query_len: own.len(), ..*segment });
+            rest = later;
+        }
+        kept
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = (Segment, &[u32])> {
+        self.segments.iter().map(|&segment| {
+            (segment, &self.seen[segment.query_start..segment.query_start + segment.query_len])
+        })
+    }
+}
+
 impl Heads {
     fn group(self) -> usize {
         self.query / self.key
     }
 
-    fn scale(self) -> f32 {
+    fn query_row(self) -> usize {
+        self.query * self.dim
+    }
+
+    fn key_row(self) -> usize {
+        self.key * self.dim
+    }
+
+    pub(super) fn scale(self) -> f32 {
         1.0 / (self.dim as f32).sqrt()
+    }
+
+    fn check(self, q: usize, k: usize, v: usize, pattern: &Pattern) -> Result<()> {
+        let (queries, keys) = (pattern.queries() * self.query_row(), pattern.keys() * self.key_row());
+        if q != queries || k != keys || v != keys {
+            candle_core::bail!(
+                "BUG: attention over {q}, {k} and {v} values; the pattern has {queries} and {keys}"
+            );
+        }
+        Ok(())
     }
 }
 
-/// Attention of `q [Nq, query*dim]` over `k, v [Nk, key*dim]` to `[Nq, query*dim]`. The segments' query rows
-/// must follow each other without gaps and cover all of `q`.
+/// Attention of `q [Nq, query*dim]` over `k, v [Nk, key*dim]` to `[Nq, query*dim]`.
 pub(crate) fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     heads: Heads,
-    segments: &[Segment],
+    pattern: &Pattern,
 ) -> Result<Tensor> {
-    q.apply_op3_no_bwd(k, v, &Forward { heads, segments })
+    if !super::has_kernels(q) {
+        return super::portable::attention(q, k, v, heads, pattern);
+    }
+    let shape = q.shape();
+    let (q, k, v) = (Values::of(q)?, Values::of(k)?, Values::of(v)?);
+    heads.check(q.len(), k.len(), v.len(), pattern)?;
+    let one = |(segment, seen, key_head)| -> Vec<f32> {
+        Part::new(&q, &k, &v, heads, segment, seen, key_head).forward()
+    };
+    let parts: Vec<Vec<f32>> = tasks(heads, pattern).into_par_iter().map(one).collect();
+    let mut out = vec![0f32; q.len()];
+    let columns = heads.group() * heads.dim;
+    for ((segment, _, key_head), part) in tasks(heads, pattern).into_iter().zip(&parts) {
+        place(&mut out, heads.query_row(), segment.query_start, key_head * columns, part, columns);
+    }
+    Tensor::from_vec(out, shape, &Device::Cpu)
 }
 
-/// Gradients of [`attention`] for segments that see only themselves: `dq`, `dk`, `dv` side by side, as
-/// `[N, (query + 2*key) * dim]`.
+/// Gradients of [`attention`] for `q`, `k` and `v`, given its result and the gradient of that.
 pub(crate) fn attention_backward(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    [q, k, v]: [&Tensor; 3],
+    out: &Tensor,
     d_out: &Tensor,
     heads: Heads,
-    segments: &[Segment],
-) -> Result<Tensor> {
-    q.apply_op3_no_bwd(k, v, &Backward { heads, segments, d_out })
+    pattern: &Pattern,
+) -> Result<[Tensor; 3]> {
+    if !super::has_kernels(q) {
+        return super::portable::attention_backward([q, k, v], out, d_out, heads, pattern);
+    }
+    let (q_shape, k_shape) = (q.shape(), k.shape());
+    let (q, k, v) = (Values::of(q)?, Values::of(k)?, Values::of(v)?);
+    let (out, d_out) = (Values::of(out)?, Values::of(d_out)?);
+    heads.check(q.len(), k.len(), v.len(), pattern)?;
+    heads.check(out.len(), k.len(), v.len(), pattern)?;
+    heads.check(d_out.len(), k.len(), v.len(), pattern)?;
+    let one = |(segment, seen, key_head)| {
+        Part::new(&q, &k, &v, heads, segment, seen, key_head).backward(&out, &d_out)
+    };
+    let parts: Vec<[Vec<f32>; 3]> = tasks(heads, pattern).into_par_iter().map(one).collect();
+    let (mut d_q, mut d_k, mut d_v) = (vec![0f32; q.len()], vec![0f32; k.len()], vec![0f32; v.len()]);
+    let columns = heads.group() * heads.dim;
+    for ((segment, _, key_head), [part_q, part_k, part_v]) in tasks(heads, pattern).into_iter().zip(&parts) {
+        place(&mut d_q, heads.query_row(), segment.query_start, key_head * columns, part_q, columns);
+        let column = key_head * heads.dim;
+        place(&mut d_k, heads.key_row(), segment.key_start, column, part_k, heads.dim);
+        place(&mut d_v, heads.key_row(), segment.key_start, column, part_v, heads.dim);
+    }
+    Ok([
+        Tensor::from_vec(d_q, q_shape, &Device::Cpu)?,
+        Tensor::from_vec(d_k, k_shape, &Device::Cpu)?,
+        Tensor::from_vec(d_v, k_shape, &Device::Cpu)?,
+    ])
 }
 
-struct Forward<'a> {
+/// What can be done apart: each key head of each sequence, with the query heads that share it.
+fn tasks(heads: Heads, pattern: &Pattern) -> Vec<(Segment, &[u32], usize)> {
+    let asked = pattern.parts().filter(|(segment, _)| segment.query_len > 0);
+    asked.flat_map(|(segment, seen)| (0..heads.key).map(move |head| (segment, seen, head))).collect()
+}
+
+/// Copies a part's rows to their place in the whole.
+fn place(whole: &mut [f32], row: usize, first: usize, column: usize, part: &[f32], columns: usize) {
+    for (whole, part) in whole.chunks_mut(row).skip(first).zip(part.chunks(columns)) {
+        whole[column..column + columns].copy_from_slice(part);
+    }
+}
+
+/// One key head of one sequence.
+struct Part<'a> {
+    /// From the first query row and head of this part on; as are the others.
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
     heads: Heads,
-    segments: &'a [Segment],
+    segment: Segment,
+    seen: &'a [u32],
+    key_head: usize,
 }
 
-impl CustomOp3 for Forward<'_> {
-    fn name(&self) -> &'static str {
-        "selkie-attention"
+impl<'a> Part<'a> {
+    fn new(
+        q: &'a [f32],
+        k: &'a [f32],
+        v: &'a [f32],
+        heads: Heads,
+        segment: Segment,
+        seen: &'a [u32],
+        key_head: usize,
+    ) -> Part<'a> {
+        let key = segment.key_start * heads.key_row() + key_head * heads.dim;
+        let query = Part::query_at(heads, segment, key_head);
+        Part { q: &q[query..], k: &k[key..], v: &v[key..], heads, segment, seen, key_head }
     }
 
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        q_layout: &Layout,
-        k: &CpuStorage,
-        k_layout: &Layout,
-        v: &CpuStorage,
-        v_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (f32_slice(q, q_layout)?, f32_slice(k, k_layout)?, f32_slice(v, v_layout)?);
-        let heads = self.heads;
-        let query_row = heads.query * heads.dim;
-        let mut out = vec![0f32; q.len()];
-        split_rows(&mut out, query_row, self.segments)?.into_par_iter().for_each(|(segment, out)| {
-            let mut scores = vec![0f32; segment.query_len * segment.key_len];
-            for head in 0..heads.query {
-                probabilities(&mut scores, q, k, heads, segment, head);
-                let key_row = heads.key * heads.dim;
-                let v = &v[segment.key_start * key_row + (head / heads.group()) * heads.dim..];
-                matmul(
-                    (segment.query_len, heads.dim, segment.key_len),
-                    &mut out[head * heads.dim..],
-                    query_row,
-                    View::rows(&scores, segment.key_len),
-                    View::rows(v, key_row),
-                    1.0,
-                    false,
-                );
+    fn query_at(heads: Heads, segment: Segment, key_head: usize) -> usize {
+        segment.query_start * heads.query_row() + key_head * heads.group() * heads.dim
+    }
+
+    fn keys(&self) -> Rows<'a> {
+        Rows { data: self.k, stride: self.heads.key_row() }
+    }
+
+    fn values(&self) -> Rows<'a> {
+        Rows { data: self.v, stride: self.heads.key_row() }
+    }
+
+    /// The blocks of query rows: the first row, how many, and the keys that the block sees.
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        (0..self.segment.query_len).step_by(BLOCK).map(|first| {
+            let rows = BLOCK.min(self.segment.query_len - first);
+            (first, rows, self.seen[first + rows - 1] as usize)
+        })
+    }
+
+    /// `[query_len, group * dim]`.
+    fn forward(&self) -> Vec<f32> {
+        let (heads, columns) = (self.heads, self.heads.group() * self.heads.dim);
+        let mut out = vec![0f32; self.segment.query_len * columns];
+        let mut scores = vec![0f32; BLOCK.min(self.segment.query_len) * self.segment.key_len];
+        for head in 0..heads.group() {
+            for (first, rows, visible) in self.blocks() {
+                self.probabilities(&mut scores, head, first, rows, visible);
+                let out = &mut out[first * columns + head * heads.dim..];
+                let scores = Rows { data: &scores, stride: visible };
+                kernels::nn((rows, heads.dim, visible), out, columns, scores, self.values(), 1.0, false);
             }
-        });
-        Ok((CpuStorage::F32(out), q_layout.shape().clone()))
-    }
-}
-
-/// An operation takes at most three tensors; the fourth is carried.
-struct Backward<'a> {
-    heads: Heads,
-    segments: &'a [Segment],
-    d_out: &'a Tensor,
-}
-
-impl CustomOp3 for Backward<'_> {
-    fn name(&self) -> &'static str {
-        "selkie-attention-backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        q_layout: &Layout,
-        k: &CpuStorage,
-        k_layout: &Layout,
-        v: &CpuStorage,
-        v_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (f32_slice(q, q_layout)?, f32_slice(k, k_layout)?, f32_slice(v, v_layout)?);
-        let (d_out, d_layout) = self.d_out.storage_and_layout();
-        let Storage::Cpu(d_out) = &*d_out else {
-            candle_core::bail!("attention gradients are on one device")
-        };
-        let d_out = f32_slice(d_out, d_layout)?;
-        let columns = (self.heads.query + 2 * self.heads.key) * self.heads.dim;
-        let tokens = q_layout.shape().dims()[0];
-        let mut gradient = vec![0f32; tokens * columns];
-        split_rows(&mut gradient, columns, self.segments)?
-            .into_par_iter()
-            .for_each(|(segment, gradient)| backward_segment(gradient, q, k, v, d_out, self.heads, segment));
-        Ok((CpuStorage::F32(gradient), Shape::from((tokens, columns))))
-    }
-}
-
-/// Gradients of one sequence, into rows of `dq | dk | dv` that start at zero.
-fn backward_segment(
-    gradient: &mut [f32],
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    d_out: &[f32],
-    heads: Heads,
-    segment: Segment,
-) {
-    let (len, dim) = (segment.query_len, heads.dim);
-    let (query_row, key_row) = (heads.query * dim, heads.key * dim);
-    let columns = query_row + 2 * key_row;
-    let mut scores = vec![0f32; len * len];
-    let mut d_scores = vec![0f32; len * len];
-    for head in 0..heads.query {
-        let key_head = (head / heads.group()) * dim;
-        let q = &q[segment.query_start * query_row + head * dim..];
-        let k_head = &k[segment.key_start * key_row + key_head..];
-        let v_head = &v[segment.key_start * key_row + key_head..];
-        let d_out = &d_out[segment.query_start * query_row + head * dim..];
-        probabilities_of(&mut scores, q, query_row, k_head, key_row, heads, segment);
-        // dV += P^T . dOut
-        matmul(
-            (len, dim, len),
-            &mut gradient[query_row + key_row + key_head..],
-            columns,
-            View::rows(&scores, len).t(),
-            View::rows(d_out, query_row),
-            1.0,
-            true,
-        );
-        // dP = dOut . V^T, then dS = P * (dP - sum(P * dP))
-        matmul(
-            (len, len, dim),
-            &mut d_scores,
-            len,
-            View::rows(d_out, query_row),
-            View::rows(v_head, key_row).t(),
-            1.0,
-            false,
-        );
-        for (row, (p, d)) in scores.chunks(len).zip(d_scores.chunks_mut(len)).enumerate() {
-            let (p, seen) = (&p[..=row], row + 1);
-            let dot: f32 = p.iter().zip(&d[..seen]).map(|(p, d)| p * d).sum();
-            d[..seen].iter_mut().zip(p).for_each(|(d, p)| *d = p * (*d - dot));
-            d[seen..].fill(0.0);
         }
-        // dQ = dS . K, dK += dS^T . Q, both scaled
-        let scale = heads.scale();
-        matmul(
-            (len, dim, len),
-            &mut gradient[head * dim..],
-            columns,
-            View::rows(&d_scores, len),
-            View::rows(k_head, key_row),
-            scale,
-            false,
-        );
-        matmul(
-            (len, dim, len),
-            &mut gradient[query_row + key_head..],
-            columns,
-            View::rows(&d_scores, len).t(),
-            View::rows(q, query_row),
-            scale,
-            true,
+        out
+    }
+
+    /// Softmax of the scaled scores of a block of one head, `[rows, visible]`, zero beyond what a query sees.
+    fn probabilities(&self, scores: &mut [f32], head: usize, first: usize, rows: usize, visible: usize) {
+        let heads = self.heads;
+        let q =
+            Rows { data: &self.q[first * heads.query_row() + head * heads.dim..], stride: heads.query_row() };
+        kernels::nt((rows, visible, heads.dim), scores, visible, q, self.keys(), heads.scale(), false);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (scores, &seen) in scores.chunks_mut(visible).zip(&self.seen[first..first + rows]) {
+                    let (seen, hidden) = scores.split_at_mut(seen as usize);
+                    softmax(seen);
+                    hidden.fill(0.0);
+                }
+            },
         );
     }
-}
 
-fn probabilities(scores: &mut [f32], q: &[f32], k: &[f32], heads: Heads, segment: Segment, head: usize) {
-    let (query_row, key_row) = (heads.query * heads.dim, heads.key * heads.dim);
-    let q = &q[segment.query_start * query_row + head * heads.dim..];
-    let k = &k[segment.key_start * key_row + (head / heads.group()) * heads.dim..];
-    probabilities_of(scores, q, query_row, k, key_row, heads, segment);
-}
-
-/// Softmax of the scaled scores of one head of one sequence, zero beyond what each query sees.
-fn probabilities_of(
-    scores: &mut [f32],
-    q: &[f32],
-    query_row: usize,
-    k: &[f32],
-    key_row: usize,
-    heads: Heads,
-    segment: Segment,
-) {
-    let (queries, keys) = (segment.query_len, segment.key_len);
-    let (lhs, rhs) = (View::rows(q, query_row), View::rows(k, key_row).t());
-    matmul((queries, keys, heads.dim), scores, keys, lhs, rhs, heads.scale(), false);
-    for (row, scores) in scores.chunks_mut(keys).enumerate() {
-        let (seen, hidden) = scores.split_at_mut(keys - queries + row + 1);
-        let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        seen.iter_mut().for_each(|score| *score -= max);
-        exp_in_place(seen);
-        let inverse = 1.0 / seen.iter().sum::<f32>();
-        seen.iter_mut().for_each(|score| *score *= inverse);
-        hidden.fill(0.0);
-    }
-}
-
-/// The rows of each segment's queries as disjoint slices.
-fn split_rows<'a>(
-    mut rows: &'a mut [f32],
-    columns: usize,
-    segments: &[Segment],
-) -> Result<Vec<(Segment, &'a mut [f32])>> {
-    let mut parts = Vec::with_capacity(segments.len());
-    let mut next = 0;
-    for &segment in segments {
-        let size = segment.query_len * columns;
-        if segment.query_start != next || size > rows.len() || segment.query_len > segment.key_len {
-            candle_core::bail!("BUG: segments must cover the rows in order, at {segment:?}");
+    /// Gradients of the part's queries `[query_len, group * dim]`, keys and values `[key_len, dim]`.
+    fn backward(&self, out: &[f32], d_out: &[f32]) -> [Vec<f32>; 3] {
+        let (heads, dim) = (self.heads, self.heads.dim);
+        let (query_row, columns) = (heads.query_row(), heads.group() * dim);
+        let start = Part::query_at(heads, self.segment, self.key_head);
+        let (out, d_out) = (&out[start..], &d_out[start..]);
+        let mut d_q = vec![0f32; self.segment.query_len * columns];
+        let mut d_k = vec![0f32; self.segment.key_len * dim];
+        let mut d_v = vec![0f32; self.segment.key_len * dim];
+        let block = BLOCK.min(self.segment.query_len) * self.segment.key_len;
+        let (mut scores, mut d_scores) = (vec![0f32; block], vec![0f32; block]);
+        for head in 0..heads.group() {
+            for (first, rows, visible) in self.blocks() {
+                self.probabilities(&mut scores, head, first, rows, visible);
+                let at = first * query_row + head * dim;
+                let d_rows = Rows { data: &d_out[at..], stride: query_row };
+                let q = Rows { data: &self.q[at..], stride: query_row };
+                // dV += P^T . dOut, dP = dOut . V^T
+                let probabilities = Rows { data: &scores, stride: visible };
+                kernels::tn((visible, dim, rows), &mut d_v, dim, probabilities, d_rows, 1.0, true);
+                kernels::nt((rows, visible, dim), &mut d_scores, visible, d_rows, self.values(), 1.0, false);
+                // dS = P * (dP - sum(P * dP)), where the sum is that of Out * dOut
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let pairs = scores.chunks(visible).zip(d_scores.chunks_mut(visible));
+                        for (row, (p, d)) in pairs.take(rows).enumerate() {
+                            let at = at + row * query_row;
+                            let shift = dot(&out[at..at + dim], &d_out[at..at + dim]);
+                            d.iter_mut().zip(p).for_each(|(d, p)| *d = p * (*d - shift));
+                        }
+                    },
+                );
+                // dQ = dS . K, dK += dS^T . Q, both scaled
+                let (scale, d_s) = (heads.scale(), Rows { data: &d_scores, stride: visible });
+                let d_q = &mut d_q[first * columns + head * dim..];
+                kernels::nn((rows, dim, visible), d_q, columns, d_s, self.keys(), scale, false);
+                kernels::tn((visible, dim, rows), &mut d_k, dim, d_s, q, scale, true);
+            }
         }
-        let (part, rest) = rows.split_at_mut(size);
-        parts.push((segment, part));
-        rows = rest;
-        next += segment.query_len;
+        [d_q, d_k, d_v]
     }
-    Ok(parts)
 }

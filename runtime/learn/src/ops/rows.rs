@@ -1,23 +1,78 @@
 //! Operations that treat every row (token) alone: norm, rotary embedding, SwiGLU, cross-entropy.
 
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, InplaceOp1, Layout, Result, Shape, Tensor,
-};
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, D, Device, InplaceOp1, Layout, Result, Tensor};
 use rayon::prelude::*;
 
-use super::{exp, exp_in_place, f32_slice};
+use super::fresh::{made, made_both};
+use super::portable;
+use super::values::Values;
+use super::vector::{dot, dot3, exp, max, sum, vectorised};
 
-/// Rows that one parallel task takes; below this the hand-over costs more than the work.
-const ROWS_A_TASK: usize = 64;
+/// Elements that one parallel task takes, about; below this the hand-over costs more than the work.
+const TASK: usize = 1 << 14;
+
+/// Rows of a task over rows of this width.
+fn rows_a_task(width: usize) -> usize {
+    (TASK / width.max(1)).max(1)
+}
 
 /// `x / rms(x) * weight` for `x [.., width]`, `weight [width]`; the root mean square over the last dimension.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    x.apply_op2_no_bwd(weight, &RmsNorm { eps: eps as f32 })
+    if !super::has_kernels(x) {
+        return portable::rms_norm(x, weight, eps);
+    }
+    let shape = x.shape();
+    let (x, weight) = (Values::of(x)?, Values::of(weight)?);
+    let width = weight.len();
+    let out = made(x.len(), width * rows_a_task(width), |start, out| {
+        vectorised(
+            #[inline(always)]
+            || {
+                out.rows(
+                    width,
+                    #[inline(always)]
+                    |row, out| {
+                        let x = &x[start + row * width..][..width];
+                        let inverse = inverse_rms(x, eps as f32);
+                        out.fill(x.iter().zip(&*weight).map(|(x, w)| x * inverse * w))
+                    },
+                )
+            },
+        )
+    });
+    Tensor::from_vec(out, shape, &Device::Cpu)
 }
 
 /// Gradient of [`rms_norm`] for `x`.
 pub(crate) fn rms_norm_backward(x: &Tensor, weight: &Tensor, d_out: &Tensor, eps: f64) -> Result<Tensor> {
-    x.apply_op3_no_bwd(weight, d_out, &RmsNormBackward { eps: eps as f32 })
+    if !super::has_kernels(x) {
+        return portable::rms_norm_backward(x, weight, d_out, eps);
+    }
+    let shape = x.shape();
+    let (x, weight, d_out) = (Values::of(x)?, Values::of(weight)?, Values::of(d_out)?);
+    let width = weight.len();
+    let out = made(x.len(), width * rows_a_task(width), |start, out| {
+        vectorised(
+            #[inline(always)]
+            || {
+                out.rows(
+                    width,
+                    #[inline(always)]
+                    |row, out| {
+                        let at = start + row * width..start + (row + 1) * width;
+                        let (x, d) = (&x[at.clone()], &d_out[at]);
+                        let inverse = inverse_rms(x, eps as f32);
+                        let shift = dot3(x, d, &weight) * inverse * inverse * inverse / width as f32;
+                        let each = x.iter().zip(d).zip(&*weight);
+                        out.fill(each.map(|((x, d), w)| d * w * inverse - x * shift))
+                    },
+                )
+            },
+        )
+    });
+    Tensor::from_vec(out, shape, &Device::Cpu)
 }
 
 /// Gradient of [`rms_norm`] for its weight: `[width]`, summed over all rows.
@@ -27,130 +82,46 @@ pub(crate) fn rms_norm_weight_gradient(x: &Tensor, d_out: &Tensor, eps: f64) -> 
     (rms_norm(x, &ones, eps)? * d_out)?.reshape(((), width))?.sum(0)
 }
 
-struct RmsNorm {
-    eps: f32,
-}
-
+#[inline(always)]
 fn inverse_rms(x: &[f32], eps: f32) -> f32 {
-    let mean = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
-    1.0 / (mean + eps).sqrt()
-}
-
-impl CustomOp2 for RmsNorm {
-    fn name(&self) -> &'static str {
-        "selkie-rms-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        weight: &CpuStorage,
-        wl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (f32_slice(x, xl)?, f32_slice(weight, wl)?);
-        let width = weight.len();
-        let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(width * ROWS_A_TASK).zip(x.par_chunks(width * ROWS_A_TASK)).for_each(
-            |(out, x)| {
-                for (out, x) in out.chunks_mut(width).zip(x.chunks(width)) {
-                    let inverse = inverse_rms(x, self.eps);
-                    out.iter_mut().zip(x).zip(weight).for_each(|((out, x), w)| *out = x * inverse * w);
-                }
-            },
-        );
-        Ok((CpuStorage::F32(out), xl.shape().clone()))
-    }
-}
-
-struct RmsNormBackward {
-    eps: f32,
-}
-
-impl CustomOp3 for RmsNormBackward {
-    fn name(&self) -> &'static str {
-        "selkie-rms-norm-backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        weight: &CpuStorage,
-        wl: &Layout,
-        d_out: &CpuStorage,
-        dl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, d_out) = (f32_slice(x, xl)?, f32_slice(weight, wl)?, f32_slice(d_out, dl)?);
-        let width = weight.len();
-        let mut out = vec![0f32; x.len()];
-        let task = width * ROWS_A_TASK;
-        out.par_chunks_mut(task).zip(x.par_chunks(task)).zip(d_out.par_chunks(task)).for_each(
-            |((out, x), d)| {
-                for ((out, x), d) in out.chunks_mut(width).zip(x.chunks(width)).zip(d.chunks(width)) {
-                    let inverse = inverse_rms(x, self.eps);
-                    let dot: f32 = x.iter().zip(d).zip(weight).map(|((x, d), w)| x * d * w).sum();
-                    let shift = dot * inverse * inverse * inverse / width as f32;
-                    for (((out, x), d), w) in out.iter_mut().zip(x).zip(d).zip(weight) {
-                        *out = d * w * inverse - x * shift;
-                    }
-                }
-            },
-        );
-        Ok((CpuStorage::F32(out), xl.shape().clone()))
-    }
+    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 
 /// Rotary embedding of `[N, heads * dim]` by a table `[N, dim]` of each token's cosines then sines.
 ///
-/// `INVERSE` turns the other way, which is also the gradient: a rotation's transpose.
-pub(crate) struct Rope {
-    pub(crate) inverse: bool,
-}
-
-impl Rope {
-    pub(crate) fn apply(x: &Tensor, table: &Tensor, inverse: bool) -> Result<Tensor> {
-        x.apply_op2_no_bwd(table, &Rope { inverse })
+/// `inverse` turns the other way, which is also the gradient: a rotation's transpose.
+pub(crate) fn rotate(x: &Tensor, table: &Tensor, inverse: bool) -> Result<Tensor> {
+    if !super::has_kernels(x) {
+        return portable::rotate(x, table, inverse);
     }
-}
-
-impl CustomOp2 for Rope {
-    fn name(&self) -> &'static str {
-        "selkie-rope"
+    let ((tokens, dim), shape) = (table.dims2()?, x.shape());
+    let (x, table) = (Values::of(x)?, Values::of(table)?);
+    if tokens == 0 || !x.len().is_multiple_of(tokens * dim) {
+        candle_core::bail!("BUG: a rotary table of {tokens} tokens for {} values", x.len());
     }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        table: &CpuStorage,
-        tl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, table) = (f32_slice(x, xl)?, f32_slice(table, tl)?);
-        let (tokens, dim) = tl.shape().dims2()?;
-        if tokens == 0 || !x.len().is_multiple_of(tokens * dim) {
-            candle_core::bail!("BUG: a rotary table of {tokens} tokens for {} values", x.len());
-        }
-        let (width, half) = (x.len() / tokens, dim / 2);
-        let sign = if self.inverse { -1.0 } else { 1.0 };
-        let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(width)
-            .zip(x.par_chunks(width))
-            .zip(table.par_chunks(dim))
-            .with_min_len(ROWS_A_TASK)
-            .for_each(|((out, x), table)| {
-                let (cos, sin) = table.split_at(half);
-                for (out, x) in out.chunks_mut(dim).zip(x.chunks(dim)) {
-                    let ((low, high), (x_low, x_high)) = (out.split_at_mut(half), x.split_at(half));
-                    for i in 0..half {
-                        let sin = sin[i] * sign;
-                        low[i] = x_low[i] * cos[i] - x_high[i] * sin;
-                        high[i] = x_high[i] * cos[i] + x_low[i] * sin;
-                    }
-                }
-            });
-        Ok((CpuStorage::F32(out), xl.shape().clone()))
-    }
+    let (width, half) = (x.len() / tokens, dim / 2);
+    let sign = if inverse { -1.0 } else { 1.0 };
+    let out = made(x.len(), width * rows_a_task(width), |start, out| {
+        vectorised(
+            #[inline(always)]
+            || {
+                out.rows(
+                    dim,
+                    #[inline(always)]
+                    |head, out| {
+                        let at = start + head * dim;
+                        let (x_low, x_high) = x[at..at + dim].split_at(half);
+                        let (cos, sin) = table[at / width * dim..][..dim].split_at(half);
+                        let (low, high) = out.halves();
+                        let each = || x_low.iter().zip(x_high).zip(cos.iter().zip(sin));
+                        let low = low.fill(each().map(|((x, y), (cos, sin))| x * cos - y * (sin * sign)));
+                        low.and(high.fill(each().map(|((x, y), (cos, sin))| y * cos + x * (sin * sign))))
+                    },
+                )
+            },
+        )
+    });
+    Tensor::from_vec(out, shape, &Device::Cpu)
 }
 
 /// `x + y` of one shape.
@@ -158,188 +129,150 @@ impl CustomOp2 for Rope {
 /// Not the tensor library's: from 64K elements on that one uses a pool of threads that spin while they wait, which
 /// on a machine with other work costs many times the addition.
 pub(crate) fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    x.apply_op2_no_bwd(y, &Add)
-}
-
-struct Add;
-
-impl CustomOp2 for Add {
-    fn name(&self) -> &'static str {
-        "selkie-add"
+    if !super::has_kernels(x) {
+        return x + y;
     }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        y: &CpuStorage,
-        yl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, y) = (f32_slice(x, xl)?, f32_slice(y, yl)?);
-        if xl.shape() != yl.shape() {
-            candle_core::bail!("BUG: adding {:?} to {:?}", yl.shape(), xl.shape());
-        }
-        Ok((CpuStorage::F32(x.iter().zip(y).map(|(x, y)| x + y).collect()), xl.shape().clone()))
+    if x.shape() != y.shape() {
+        candle_core::bail!("BUG: adding {:?} to {:?}", y.shape(), x.shape());
     }
+    let shape = x.shape();
+    let (x, y) = (Values::of(x)?, Values::of(y)?);
+    let sum = made(x.len(), TASK, |start, out| {
+        vectorised(
+            #[inline(always)]
+            || out.fill(x[start..].iter().zip(&y[start..]).map(|(x, y)| x + y)),
+        )
+    });
+    Tensor::from_vec(sum, shape, &Device::Cpu)
 }
 
 /// `silu(gate) * up`, element by element.
 pub(crate) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gate.apply_op2_no_bwd(up, &Swiglu)
+    if !super::has_kernels(gate) {
+        return portable::swiglu(gate, up);
+    }
+    let shape = gate.shape();
+    let (gate, up) = (Values::of(gate)?, Values::of(up)?);
+    let out = made(gate.len(), TASK, |start, out| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let each = gate[start..].iter().zip(&up[start..]);
+                out.fill(each.map(|(gate, up)| gate / (1.0 + exp(-gate)) * up))
+            },
+        )
+    });
+    Tensor::from_vec(out, shape, &Device::Cpu)
 }
 
 /// Gradients of [`swiglu`] for `gate` and `up`.
 pub(crate) fn swiglu_backward(gate: &Tensor, up: &Tensor, d_out: &Tensor) -> Result<(Tensor, Tensor)> {
-    let both = gate.apply_op3_no_bwd(up, d_out, &SwigluBackward)?;
-    Ok((both.get(0)?.reshape(gate.shape())?, both.get(1)?.reshape(gate.shape())?))
-}
-
-struct Swiglu;
-
-impl CustomOp2 for Swiglu {
-    fn name(&self) -> &'static str {
-        "selkie-swiglu"
+    if !super::has_kernels(gate) {
+        return portable::swiglu_backward(gate, up, d_out);
     }
-
-    fn cpu_fwd(
-        &self,
-        gate: &CpuStorage,
-        gl: &Layout,
-        up: &CpuStorage,
-        ul: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (f32_slice(gate, gl)?, f32_slice(up, ul)?);
-        let mut out = vec![0f32; gate.len()];
-        let task = 1 << 14;
-        out.par_chunks_mut(task).zip(gate.par_chunks(task)).zip(up.par_chunks(task)).for_each(
-            |((out, gate), up)| {
-                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = gate / (1.0 + exp(-gate)) * up;
-                }
+    let shape = gate.shape();
+    let (gate, up, d) = (Values::of(gate)?, Values::of(up)?, Values::of(d_out)?);
+    let (d_gate, d_up) = made_both(gate.len(), TASK, |start, d_gate, d_up| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let each = || gate[start..].iter().zip(&up[start..]).zip(&d[start..]);
+                let slope = |((gate, up), d): ((&f32, &f32), &f32)| {
+                    let sigmoid = 1.0 / (1.0 + exp(-gate));
+                    d * up * (sigmoid + gate * sigmoid * (1.0 - sigmoid))
+                };
+                let silu = |((gate, _), d): ((&f32, &f32), &f32)| d * (gate / (1.0 + exp(-gate)));
+                (d_gate.fill(each().map(slope)), d_up.fill(each().map(silu)))
             },
-        );
-        Ok((CpuStorage::F32(out), gl.shape().clone()))
-    }
+        )
+    });
+    Ok((Tensor::from_vec(d_gate, shape, &Device::Cpu)?, Tensor::from_vec(d_up, shape, &Device::Cpu)?))
 }
 
-struct SwigluBackward;
-
-impl CustomOp3 for SwigluBackward {
-    fn name(&self) -> &'static str {
-        "selkie-swiglu-backward"
+/// For each row of `logits [M, V]`: the log-probability of its target, and whether the target is the arg-max.
+/// Ties go to the lower id, as greedy decoding breaks them.
+pub(crate) fn token_log_probs(logits: &Tensor, targets: &[u32]) -> Result<Vec<(f32, bool)>> {
+    let (rows, vocab) = logits.dims2()?;
+    check_targets(targets, rows, vocab)?;
+    if !super::has_kernels(logits) {
+        return portable::token_log_probs(logits, targets);
     }
-
-    fn cpu_fwd(
-        &self,
-        gate: &CpuStorage,
-        gl: &Layout,
-        up: &CpuStorage,
-        ul: &Layout,
-        d: &CpuStorage,
-        dl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (gate, up, d) = (f32_slice(gate, gl)?, f32_slice(up, ul)?, f32_slice(d, dl)?);
-        let mut both = vec![0f32; 2 * gate.len()];
-        let (d_gate, d_up) = both.split_at_mut(gate.len());
-        let task = 1 << 14;
-        d_gate
-            .par_chunks_mut(task)
-            .zip(d_up.par_chunks_mut(task))
-            .zip(gate.par_chunks(task))
-            .zip(up.par_chunks(task))
-            .zip(d.par_chunks(task))
-            .for_each(|((((d_gate, d_up), gate), up), d)| {
-                for i in 0..d.len() {
-                    let sigmoid = 1.0 / (1.0 + exp(-gate[i]));
-                    let silu = gate[i] * sigmoid;
-                    d_up[i] = d[i] * silu;
-                    d_gate[i] = d[i] * up[i] * (sigmoid + silu * (1.0 - sigmoid));
-                }
-            });
-        Ok((CpuStorage::F32(both), Shape::from((2, gate.len()))))
-    }
-}
-
-/// For each row of `logits [M, V]`: the log-probability of its target, and 1 where the target is the arg-max
-/// (else 0): `[M, 2]`. Ties go to the lower id, as greedy decoding breaks them.
-pub(crate) fn token_log_probs(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
-    logits.apply_op1_no_bwd(&TokenLogProbs { targets })
-}
-
-struct TokenLogProbs<'a> {
-    targets: &'a [u32],
-}
-
-impl CustomOp1 for TokenLogProbs<'_> {
-    fn name(&self) -> &'static str {
-        "selkie-token-log-probs"
-    }
-
-    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let logits = f32_slice(logits, layout)?;
-        let (rows, vocab) = layout.shape().dims2()?;
-        check_targets(self.targets, rows, vocab)?;
-        let mut out = vec![0f32; rows * 2];
-        out.par_chunks_mut(2)
-            .zip(logits.par_chunks(vocab))
-            .zip(self.targets)
-            .with_min_len(ROWS_A_TASK)
-            .for_each(|((out, logits), &target)| {
-                let (best, max) = arg_max(logits);
-                let mut terms: Vec<f32> = logits.iter().map(|logit| logit - max).collect();
-                exp_in_place(&mut terms);
-                let total: f32 = terms.iter().sum();
-                out[0] = logits[target as usize] - max - total.ln();
-                out[1] = f32::from(u8::from(best == target as usize));
-            });
-        Ok((CpuStorage::F32(out), Shape::from((rows, 2))))
-    }
+    let logits = Values::of(logits)?;
+    let rows = logits.par_chunks(vocab).zip(targets);
+    Ok(rows
+        .map(|(logits, &target)| {
+            let (best, max) = arg_max(logits);
+            let total = vectorised(
+                #[inline(always)]
+                || {
+                    let terms: Vec<f32> = logits.iter().map(|logit| exp(logit - max)).collect();
+                    sum(&terms)
+                },
+            );
+            (logits[target as usize] - max - total.ln(), best == target as usize)
+        })
+        .collect())
 }
 
 /// The first largest value and its index.
 pub(crate) fn arg_max(values: &[f32]) -> (usize, f32) {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (index, &value) in values.iter().enumerate() {
-        if value > best.1 {
-            best = (index, value);
-        }
+    let best = vectorised(
+        #[inline(always)]
+        || max(values),
+    );
+    (values.iter().position(|&value| value == best).unwrap_or(0), best)
+}
+
+/// For each row of `logits [M, V]` and its target: the log-probability of the target, and the gradient of
+/// `scale * cross-entropy` for the logits, `scale * (softmax - one_hot(target))`, `[M, V]`. It may take the logits'
+/// own memory, so nobody else may hold them.
+pub(crate) fn cross_entropy(logits: Tensor, targets: &[u32], scales: &[f32]) -> Result<(Vec<f32>, Tensor)> {
+    let (rows, vocab) = logits.dims2()?;
+    check_targets(targets, rows, vocab)?;
+    check_targets(targets, scales.len(), vocab)?;
+    if !super::has_kernels(&logits) {
+        return portable::cross_entropy(&logits, targets, scales);
     }
-    best
+    let gradient = CrossEntropy { targets, scales, log_probs: Mutex::new(Vec::new()) };
+    logits.inplace_op1(&gradient)?;
+    let log_probs = gradient.log_probs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((log_probs, logits))
 }
 
-/// Turns `logits [M, V]` in place into the gradient of `scale * sum(cross-entropy)`:
-/// `scale * (softmax - one_hot(target))`.
-pub(crate) fn cross_entropy_gradient(logits: &Tensor, targets: &[u32], scale: f32) -> Result<()> {
-    logits.inplace_op1(&CrossEntropyGradient { targets, scale })
-}
-
-struct CrossEntropyGradient<'a> {
+/// Turns logits into their gradient, in their own memory: they are the largest thing of a small batch.
+struct CrossEntropy<'a> {
     targets: &'a [u32],
-    scale: f32,
+    scales: &'a [f32],
+    log_probs: Mutex<Vec<f32>>,
 }
 
-impl InplaceOp1 for CrossEntropyGradient<'_> {
+impl InplaceOp1 for CrossEntropy<'_> {
     fn name(&self) -> &'static str {
-        "selkie-cross-entropy-gradient"
+        "selkie-cross-entropy"
     }
 
-    fn cpu_fwd(&self, logits: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (rows, vocab) = layout.shape().dims2()?;
-        check_targets(self.targets, rows, vocab)?;
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            candle_core::bail!("logits must be contiguous")
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (_, vocab) = layout.shape().dims2()?;
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("BUG: expected contiguous f32 logits")
         };
-        let CpuStorage::F32(logits) = logits else { candle_core::bail!("logits are f32") };
-        logits[start..end].par_chunks_mut(vocab).zip(self.targets).with_min_len(ROWS_A_TASK).for_each(
-            |(logits, &target)| {
-                let (_, max) = arg_max(logits);
-                logits.iter_mut().for_each(|logit| *logit -= max);
-                exp_in_place(logits);
-                let factor = self.scale / logits.iter().sum::<f32>();
-                logits.iter_mut().for_each(|logit| *logit *= factor);
-                logits[target as usize] -= self.scale;
-            },
-        );
+        let tasks = values[start..end].par_chunks_mut(vocab).zip(self.targets).zip(self.scales);
+        let log_probs = tasks.map(|((row, &target), scale)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let max = max(row);
+                    let chosen = row[target as usize] - max;
+                    row.iter_mut().for_each(|logit| *logit = exp(*logit - max));
+                    let total = sum(row);
+                    let factor = scale / total;
+                    row.iter_mut().for_each(|term| *term *= factor);
+                    row[target as usize] -= scale;
+                    chosen - total.ln()
+                },
+            )
+        });
+        *self.log_probs.lock().unwrap_or_else(PoisonError::into_inner) = log_probs.collect();
         Ok(())
     }
 }
