@@ -1,31 +1,33 @@
 //! A base model: a Hugging Face folder (or the same files from memory) opened, checked and identified.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use candle_core::Tensor;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
+use crate::device::Compute;
 use crate::error::LearnError;
-use crate::weights;
+use crate::mapped::Mapped;
+use crate::weights::{Bytes, Shard};
 
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const WEIGHTS: &str = "model.safetensors";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(crate) const CHAT_TEMPLATE: &str = "chat_template.jinja";
-const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
-/// The files of a model by name, from a folder or from memory. Nothing is interpreted yet.
+/// The files of a model by name, from a folder or from memory. Nothing is interpreted yet, and weights are mapped
+/// and not read.
 #[derive(Debug, Clone)]
 pub struct ModelFiles {
     /// Where they came from, for messages.
     pub origin: PathBuf,
-    files: BTreeMap<String, Cow<'static, [u8]>>,
+    files: BTreeMap<String, Bytes>,
 }
 
 /// Files that are read when they are there, beside the weights.
@@ -47,25 +49,25 @@ impl ModelFiles {
         let mut files = BTreeMap::new();
         for name in SMALL_FILES {
             if name == CONFIG || dir.join(name).is_file() {
-                files.insert(name.to_owned(), Cow::Owned(read_file(&dir.join(name))?));
+                files.insert(name.to_owned(), Bytes::Owned(Arc::new(read_file(&dir.join(name))?)));
             }
         }
         for name in weight_files(dir)? {
-            let bytes = read_file(&dir.join(&name))?;
-            files.insert(name, Cow::Owned(bytes));
+            let bytes = Mapped::open(&dir.join(&name))?;
+            files.insert(name, Bytes::Mapped(Arc::new(bytes)));
         }
         Ok(ModelFiles { origin: dir.to_owned(), files })
     }
 
     /// Files that are already in memory, such as those of a bundled model.
     pub fn from_static(origin: &str, files: &[(&str, &'static [u8])]) -> ModelFiles {
-        let files = files.iter().map(|&(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes))).collect();
+        let files = files.iter().map(|&(name, bytes)| (name.to_owned(), Bytes::Static(bytes))).collect();
         ModelFiles { origin: origin.into(), files }
     }
 
     /// A file's bytes.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.files.get(name).map(Cow::as_ref)
+        self.files.get(name).map(|bytes| &**bytes)
     }
 
     /// A file as UTF-8 text.
@@ -85,12 +87,21 @@ impl ModelFiles {
             hash.update((name.len() as u64).to_le_bytes());
             hash.update(name);
             hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
+            hash.update(&**bytes);
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The decoder of these files, in f32.
+    /// The decoder of these files on a device, computing in `kind`: see [`Decoder::to_device`]. No second copy is made
+    /// in memory on the way.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::decoder`] and [`Decoder::to_device`].
+    pub fn decoder_on(&self, compute: &Compute) -> Result<Decoder, LearnError> {
+        self.decoder()?.to_device(compute.device(), compute.kind())
+    }
+
+    /// The decoder of these files. Weights stay in the element type in which they are stored.
     ///
     /// # Errors
     /// An unsupported configuration, or weights that are missing, damaged or of another shape, by name.
@@ -108,22 +119,17 @@ impl ModelFiles {
                 id => id.as_u64().map(|id| vec![id as u32]).unwrap_or(config.eos_ids),
             };
         }
-        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-        for (name, bytes) in &self.files {
-            if name.ends_with(".safetensors") {
-                tensors.extend(weights::read(bytes, &self.origin.join(name))?);
-            }
-        }
+        let weights = self.files.iter().filter(|(name, _)| name.ends_with(".safetensors"));
+        let shards: Result<Vec<Shard>, LearnError> =
+            weights.map(|(name, bytes)| Shard::open(bytes.clone(), &self.origin.join(name))).collect();
+        let shards = shards?;
         Decoder::build(config, |name, shape| {
-            let tensor = tensors.remove(name).ok_or_else(|| LearnError::MissingTensor(name.to_owned()))?;
-            match tensor.dims() == shape {
-                true => Ok(tensor),
-                false => Err(LearnError::Shape {
-                    name: name.to_owned(),
-                    expected: shape.to_vec(),
-                    found: tensor.dims().to_vec(),
-                }),
+            for shard in &shards {
+                if let Some(matrix) = shard.matrix(name, shape)? {
+                    return Ok(matrix);
+                }
             }
+            Err(LearnError::MissingTensor(name.to_owned()))
         })
     }
 }
@@ -139,7 +145,7 @@ struct ShardIndex {
 }
 
 /// The weight files of a folder: the shards that the index names, or the single file.
-fn weight_files(dir: &Path) -> Result<Vec<String>, LearnError> {
+pub(crate) fn weight_files(dir: &Path) -> Result<Vec<String>, LearnError> {
     let index = dir.join(INDEX);
     if !index.is_file() {
         return Ok(vec![WEIGHTS.to_owned()]);

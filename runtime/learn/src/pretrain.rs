@@ -5,8 +5,7 @@
 //! everything else with AdamW; at this size Muon reaches the same loss in about half the steps.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use rand::SeedableRng;
@@ -18,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Wanted};
 use crate::error::LearnError;
+use crate::files::replace_file;
 use crate::optim::{AdamW, AdamWConfig, clip_factor};
 use crate::sequence::Sequence;
-use crate::train::loss_and_gradients;
-use crate::weights;
+use crate::train::{Part, PassOptions, loss_and_gradients};
+use crate::weights::{self, Matrix};
 
 /// Settings of a run. They are part of every checkpoint: a run is resumed only with the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,7 +98,8 @@ impl<'a> Pretraining<'a> {
     ) -> Result<Pretraining<'a>, LearnError> {
         let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
         let depth = (2.0 * config.layers as f32).sqrt();
-        let decoder = Decoder::build(config, |name, shape| initial(name, shape, depth, &mut rng))?;
+        let decoder =
+            Decoder::build(config, |name, shape| initial(name, shape, depth, &mut rng).map(Matrix::Tensor))?;
         let adamw = AdamW::new(ADAMW);
         let (momentum, stream) = (BTreeMap::new(), Box::new(stream));
         Ok(Pretraining { settings, decoder, adamw, momentum, step: 0, tokens: 0, next_sequence: 0, stream })
@@ -132,7 +133,10 @@ impl<'a> Pretraining<'a> {
             batch.push(sequence);
         }
         let batch: Vec<&Sequence> = batch.iter().collect();
-        let (loss, gradients) = loss_and_gradients(&self.decoder, None, &batch, Wanted::Weights)?;
+        let part = Part { adapter: None, batch: &batch, dropout: None };
+        let passes = PassOptions::default();
+        let (losses, gradients) = loss_and_gradients(&self.decoder, &[part], Wanted::Weights, passes)?;
+        let loss = losses[0];
         if !loss.is_finite() {
             let learning_rate = self.settings.muon_lr;
             return Err(LearnError::Diverged { step: self.step, loss, learning_rate });
@@ -155,7 +159,7 @@ impl<'a> Pretraining<'a> {
     fn update(&mut self, gradients: BTreeMap<String, Tensor>, rate: f64) -> Result<(), LearnError> {
         let (_, factor) = clip_factor(&gradients.values().collect::<Vec<_>>(), crate::optim::MAX_GRAD_NORM)?;
         let mut others = Vec::new();
-        for (name, weight) in self.decoder.weights_mut() {
+        for (name, weight) in self.decoder.weights_mut()? {
             let Some(gradient) = gradients.get(&name) else { continue };
             if !is_matrix_of_block(&name) {
                 others.push((weight, gradient.affine(factor, 0.0)?));
@@ -174,7 +178,7 @@ impl<'a> Pretraining<'a> {
         }
         let pairs: Vec<(&Tensor, &Tensor)> =
             others.iter().map(|(weight, gradient)| (&**weight, gradient)).collect();
-        let updated = self.adamw.step(&pairs, self.settings.adamw_lr * rate)?;
+        let updated = self.adamw.step(&pairs, 1.0, self.settings.adamw_lr * rate)?;
         for ((weight, _), updated) in others.into_iter().zip(updated) {
             *weight = updated;
         }
@@ -196,7 +200,7 @@ impl<'a> Pretraining<'a> {
         let state = serde_json::to_string(&state).map_err(|e| LearnError::Config(e.to_string()))?;
         let mut tensors: Vec<(String, Tensor)> = self
             .decoder
-            .weights_mut()
+            .weights_mut()?
             .into_iter()
             .map(|(name, weight)| (format!("weight.{name}"), weight.clone()))
             .collect();
@@ -239,7 +243,7 @@ impl<'a> Pretraining<'a> {
             )));
         }
         let mut tensors = weights::read(&bytes, &path).map_err(|e| bad(e.to_string()))?;
-        for (name, weight) in self.decoder.weights_mut() {
+        for (name, weight) in self.decoder.weights_mut()? {
             let saved = tensors.remove(&format!("weight.{name}"));
             *weight = saved
                 .filter(|saved| saved.dims() == weight.dims())
@@ -251,7 +255,7 @@ impl<'a> Pretraining<'a> {
             moments.push((mean, square.ok_or_else(|| bad("half of a moment is missing".into()))?));
         }
         let adamw_weights =
-            self.decoder.weights_mut().iter().filter(|(name, _)| !is_matrix_of_block(name)).count();
+            self.decoder.weights_mut()?.iter().filter(|(name, _)| !is_matrix_of_block(name)).count();
         if moments.len() != if state.adamw_step > 0 { adamw_weights } else { 0 } {
             return Err(bad(format!(
                 "it has the moments of {} weights, not of {adamw_weights}",
@@ -274,7 +278,7 @@ impl<'a> Pretraining<'a> {
     /// Only the tensor library's.
     pub fn export(&mut self) -> Result<Vec<u8>, LearnError> {
         let mut tensors = Vec::new();
-        for (name, weight) in self.decoder.weights_mut() {
+        for (name, weight) in self.decoder.weights_mut()? {
             tensors.push((name, weight.to_dtype(candle_core::DType::BF16)?));
         }
         safetensors::serialize(
@@ -323,14 +327,4 @@ fn orthogonalise(gradient: &Tensor) -> Result<Tensor, LearnError> {
         x = (x.affine(A, 0.0)? + polynomial.matmul(&x)?)?;
     }
     Ok(if tall { x.t()?.contiguous()? } else { x })
-}
-
-/// Replaces a file so that a crash leaves either the old or the new one: written beside it, synced, renamed.
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), LearnError> {
-    let failed = |source| LearnError::Write { path: path.to_owned(), source };
-    let mut temporary = PathBuf::from(path);
-    temporary.set_extension("tmp");
-    let mut file = std::fs::File::create(&temporary).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&temporary, path).map_err(failed)
 }
