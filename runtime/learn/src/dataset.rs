@@ -125,7 +125,7 @@ fn learnable(mut sequences: Vec<Sequence>) -> Vec<Sequence> {
     sequences
 }
 
-fn digest(sequences: &[Sequence]) -> String {
+pub(crate) fn digest(sequences: &[Sequence]) -> String {
     let mut hash = Sha256::new();
     for sequence in sequences {
         hash.update((sequence.len() as u64).to_le_bytes());

@@ -1,7 +1,9 @@
 //! AdamW, gradient clipping and learning-rate schedules, with the formulas of PyTorch and Hugging Face.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use selkie_edit::Schedule;
+
+use crate::ops::{Values, dot, has_kernels, vectorised};
 
 /// Settings of AdamW; the defaults of PyTorch where SEAL says nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,30 +38,100 @@ impl AdamW {
         AdamW { config, step: 0, moments: Vec::new() }
     }
 
-    /// The parameters after one step, in the same order as before at every call.
+    /// The parameters after one step on `factor` times the gradients, in the same order as before at every call.
     pub(crate) fn step(
         &mut self,
         parameters: &[(&Tensor, &Tensor)],
+        factor: f64,
         learning_rate: f64,
     ) -> Result<Vec<Tensor>> {
-        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         if self.moments.is_empty() {
             for (parameter, _) in parameters {
                 self.moments.push((parameter.zeros_like()?, parameter.zeros_like()?));
             }
         }
         self.step += 1;
-        let correction1 = 1.0 - beta1.powi(self.step as i32);
-        let correction2 = (1.0 - beta2.powi(self.step as i32)).sqrt();
+        let change = Change::new(self.config, self.step, factor, learning_rate);
         let mut updated = Vec::with_capacity(parameters.len());
-        for ((parameter, gradient), (mean, square)) in parameters.iter().zip(&mut self.moments) {
-            *mean = (mean.affine(beta1, 0.0)? + gradient.affine(1.0 - beta1, 0.0)?)?;
-            *square = (square.affine(beta2, 0.0)? + gradient.sqr()?.affine(1.0 - beta2, 0.0)?)?;
-            let denominator = square.sqrt()?.affine(1.0 / correction2, eps)?;
-            let change = (&*mean / denominator)?.affine(learning_rate / correction1, 0.0)?;
-            updated.push((parameter.affine(1.0 - learning_rate * weight_decay, 0.0)? - change)?);
+        for ((parameter, gradient), moments) in parameters.iter().zip(&mut self.moments) {
+            let all = [parameter, gradient, &moments.0, &moments.1];
+            let [parameter, mean, square] = match has_kernels(parameter) {
+                true => change.apply(all)?,
+                false => change.apply_portable(all)?,
+            };
+            *moments = (mean, square);
+            updated.push(parameter);
         }
         Ok(updated)
+    }
+}
+
+/// The numbers of one step.
+struct Change {
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    /// What is left of a parameter.
+    kept: f64,
+    /// The learning rate over the mean's correction.
+    rate: f64,
+    /// The correction of the root of the squares' mean.
+    correction: f64,
+    /// Of every gradient.
+    factor: f64,
+}
+
+impl Change {
+    fn new(config: AdamWConfig, step: u64, factor: f64, learning_rate: f64) -> Change {
+        let AdamWConfig { beta1, beta2, eps, weight_decay } = config;
+        let power = |beta: f64| 1.0 - beta.powf(step as f64);
+        Change {
+            beta1,
+            beta2,
+            eps,
+            kept: 1.0 - learning_rate * weight_decay,
+            rate: learning_rate / power(beta1),
+            correction: 1.0 / power(beta2).sqrt(),
+            factor,
+        }
+    }
+
+    /// Parameter, mean and square after the step, in one pass over the numbers.
+    fn apply(&self, [parameter, gradient, mean, square]: [&Tensor; 4]) -> Result<[Tensor; 3]> {
+        let shape = parameter.shape();
+        let (p, g) = (Values::of(parameter)?, Values::of(gradient)?);
+        let (m, s) = (Values::of(mean)?, Values::of(square)?);
+        let mut after = [vec![0f32; p.len()], vec![0f32; p.len()], vec![0f32; p.len()]];
+        let [new_p, new_m, new_s] = &mut after;
+        let (beta1, beta2, eps) = (self.beta1 as f32, self.beta2 as f32, self.eps as f32);
+        let (rest1, rest2) = ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32);
+        let (kept, rate, correction) = (self.kept as f32, self.rate as f32, self.correction as f32);
+        let factor = self.factor as f32;
+        vectorised(
+            #[inline(always)]
+            || {
+                let out = new_p.iter_mut().zip(new_m).zip(new_s);
+                for (((new_p, new_m), new_s), (((p, g), m), s)) in
+                    out.zip(p.iter().zip(&*g).zip(&*m).zip(&*s))
+                {
+                    let g = g * factor;
+                    *new_m = beta1 * m + rest1 * g;
+                    *new_s = beta2 * s + rest2 * g * g;
+                    *new_p = kept * p - rate * *new_m / (new_s.sqrt() * correction + eps);
+                }
+            },
+        );
+        let [p, m, s] = after.map(|values| Tensor::from_vec(values, shape, &Device::Cpu));
+        Ok([p?, m?, s?])
+    }
+
+    /// The same by the tensor library.
+    fn apply_portable(&self, [parameter, gradient, mean, square]: [&Tensor; 4]) -> Result<[Tensor; 3]> {
+        let gradient = gradient.affine(self.factor, 0.0)?;
+        let mean = (mean.affine(self.beta1, 0.0)? + gradient.affine(1.0 - self.beta1, 0.0)?)?;
+        let square = (square.affine(self.beta2, 0.0)? + gradient.sqr()?.affine(1.0 - self.beta2, 0.0)?)?;
+        let change = (&mean / square.sqrt()?.affine(self.correction, self.eps)?)?.affine(self.rate, 0.0)?;
+        Ok([(parameter.affine(self.kept, 0.0)? - change)?, mean, square])
     }
 }
 
@@ -67,8 +139,21 @@ impl AdamW {
 /// `clip_grad_norm_`).
 pub(crate) fn clip_factor(gradients: &[&Tensor], max_norm: f64) -> Result<(f64, f64)> {
     let mut sum = 0f64;
+    let mut elsewhere = Vec::new();
     for gradient in gradients {
-        sum += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+        if !has_kernels(gradient) {
+            elsewhere.push(gradient.sqr()?.sum_all()?);
+            continue;
+        }
+        let values = Values::of(gradient)?;
+        sum += f64::from(vectorised(
+            #[inline(always)]
+            || dot(&values, &values),
+        ));
+    }
+    if !elsewhere.is_empty() {
+        // Fetched at once: every fetch waits for the device.
+        sum += Tensor::stack(&elsewhere, 0)?.to_vec1::<f32>()?.into_iter().map(f64::from).sum::<f64>();
     }
     let norm = sum.sqrt();
     Ok((norm, (max_norm / (norm + 1e-6)).min(1.0)))
@@ -90,8 +175,6 @@ pub fn learning_rate_at(schedule: Schedule, peak: f64, warmup: u64, steps: u64, 
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     fn tensor(values: &[f32]) -> Tensor {
@@ -146,14 +229,14 @@ mod tests {
             first[1] * 0.95 + 0.4 / 4.1,
         ];
         for (gradient, expected) in gradients.iter().zip([first, second]) {
-            let updated = adamw.step(&[(&parameter, &tensor(gradient))], 0.1).expect("a step");
+            let updated = adamw.step(&[(&parameter, &tensor(gradient))], 1.0, 0.1).expect("a step");
             parameter = updated.into_iter().next().expect("a parameter");
             for (found, expected) in parameter.to_vec1::<f32>().expect("values").iter().zip(expected) {
                 assert!((f64::from(*found) - expected).abs() < 1e-6, "{found}, expected {expected}");
             }
         }
         // A rate of 0 changes nothing but still counts.
-        let same = adamw.step(&[(&parameter, &tensor(&[9.0, 9.0]))], 0.0).expect("a step");
+        let same = adamw.step(&[(&parameter, &tensor(&[9.0, 9.0]))], 1.0, 0.0).expect("a step");
         assert_eq!(same[0].to_vec1::<f32>().expect("values"), parameter.to_vec1::<f32>().expect("values"));
         assert_eq!(adamw.step, 3);
     }
