@@ -1,0 +1,228 @@
+//! Constrained decoding: which tokens may come next for the text to obey a JSON Schema, a regular expression or a
+//! grammar.
+//!
+//! A [`Vocabulary`] is made once a model and shared; a [`Constraint`] belongs to one stream. Whatever the logits
+//! are, a finished stream's text obeys the grammar; an unfinished one's is the beginning of such a text. The end
+//! tokens are allowed exactly where the grammar may end. The work is llguidance's, and no type of it is in this
+//! interface.
+
+mod self_edit;
+mod vocabulary;
+
+pub use self_edit::self_edit_grammar;
+pub use vocabulary::Vocabulary;
+
+use std::time::{Duration, Instant};
+
+use llguidance::Matcher;
+use llguidance::api::TopLevelGrammar;
+use serde_json::{Value, json};
+
+use crate::error::LearnError;
+
+/// What a text must obey.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Grammar {
+    /// JSON that obeys a schema (draft 2020-12 and older ones), without white space between its parts unless the
+    /// schema's `x-guidance` says otherwise. Members come in the schema's order. Keywords that cannot be enforced
+    /// (`not`, `if`, `uniqueItems`, ..) are refused, not ignored.
+    JsonSchema(Value),
+    /// The whole text matches, in the syntax of Rust's `regex` without lookaround and backreferences.
+    Regex(String),
+    /// A context-free grammar in llguidance's variant of Lark, with a rule `start`.
+    Lark(String),
+}
+
+impl Grammar {
+    fn name(&self) -> &'static str {
+        match self {
+            Grammar::JsonSchema(_) => "JSON Schema",
+            Grammar::Regex(_) => "regular expression",
+            Grammar::Lark(_) => "Lark grammar",
+        }
+    }
+}
+
+/// What a constraint has cost so far; a clone starts with what its original had cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConstraintCost {
+    /// Making the automaton from the grammar.
+    pub compile: Duration,
+    /// Everything since: masks, forced tokens and following along.
+    pub decode: Duration,
+    /// Tokens that were accepted after a mask.
+    pub sampled: u64,
+    /// Tokens that were forced.
+    pub forced: u64,
+}
+
+impl ConstraintCost {
+    /// Mean time a token, forced ones included; zero before the first.
+    pub fn per_token(&self) -> Duration {
+        match u32::try_from(self.sampled + self.forced) {
+            Ok(tokens @ 1..) => self.decode / tokens,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// The state of one stream in a grammar. A clone goes on independently from the same place and shares what has been
+/// worked out about the grammar: compile once, clone for each stream of a batch.
+#[derive(Clone)]
+pub struct Constraint {
+    matcher: Matcher,
+    vocabulary: Vocabulary,
+    cost: ConstraintCost,
+}
+
+impl std::fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Constraint").field("cost", &self.cost).finish_non_exhaustive()
+    }
+}
+
+impl Constraint {
+    /// The start of a text that obeys `grammar`.
+    ///
+    /// # Errors
+    /// [`LearnError::Constraint`] with the keyword or the place that cannot be used.
+    pub fn new(vocabulary: &Vocabulary, grammar: &Grammar) -> Result<Constraint, LearnError> {
+        let started = Instant::now();
+        let unusable = |reason: String| {
+            LearnError::Constraint(format!("the {} cannot be used: {}", grammar.name(), brief(&reason)))
+        };
+        let top_level = match grammar {
+            Grammar::JsonSchema(schema) => {
+                TopLevelGrammar::from_json_schema(with_whitespace_settings(schema))
+            }
+            Grammar::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
+            Grammar::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+        };
+        let parser =
+            vocabulary.factory().create_parser(top_level).map_err(|error| unusable(error.to_string()))?;
+        let matcher = Matcher::new(Ok(parser));
+        if let Some(reason) = matcher.get_error() {
+            return Err(unusable(reason));
+        }
+        let cost = ConstraintCost { compile: started.elapsed(), ..ConstraintCost::default() };
+        Ok(Constraint { matcher, vocabulary: vocabulary.clone(), cost })
+    }
+
+    /// Sets the logits `[vocabulary]` of all tokens that may not come next to minus infinity. After the end only
+    /// the end tokens may.
+    ///
+    /// # Errors
+    /// [`LearnError::Constraint`] when there is not one logit a token, or the grammar is too ambiguous to follow.
+    pub fn mask(&mut self, logits: &mut [f32]) -> Result<(), LearnError> {
+        let started = Instant::now();
+        if logits.len() != self.vocabulary.size() {
+            let (found, expected) = (logits.len(), self.vocabulary.size());
+            return Err(LearnError::Constraint(format!("{found} logits for a vocabulary of {expected}")));
+        }
+        let allowed = self.matcher.compute_mask_or_eos().map_err(stuck)?;
+        for (&bits, block) in allowed.as_slice().iter().zip(logits.chunks_mut(u32::BITS as usize)) {
+            match bits {
+                0 => block.fill(f32::NEG_INFINITY),
+                u32::MAX => {}
+                _ => (block.iter_mut().zip(0..))
+                    .filter(|&(_, bit)| bits & (1 << bit) == 0)
+                    .for_each(|(logit, _)| *logit = f32::NEG_INFINITY),
+            }
+        }
+        self.cost.decode += started.elapsed();
+        Ok(())
+    }
+
+    /// Goes on by a token that the mask allowed.
+    ///
+    /// # Errors
+    /// [`LearnError::Constraint`] when it was not allowed.
+    pub fn accept(&mut self, id: u32) -> Result<(), LearnError> {
+        let started = Instant::now();
+        // A stopped parser takes no token, and an end token after the end changes nothing.
+        if !(self.matcher.is_stopped() && self.vocabulary.is_end(id)) {
+            self.matcher.consume_token(id).map_err(stuck)?;
+        }
+        self.cost.sampled += 1;
+        self.cost.decode += started.elapsed();
+        Ok(())
+    }
+
+    /// The tokens that must come next, as the tokenizer would write them; none where there is a choice, and at the
+    /// end. They have been accepted: a loop appends them without sampling.
+    ///
+    /// # Errors
+    /// [`LearnError::Constraint`] when the grammar is too ambiguous to follow.
+    pub fn forced(&mut self) -> Result<Vec<u32>, LearnError> {
+        if self.is_finished() {
+            return Ok(Vec::new());
+        }
+        let started = Instant::now();
+        let ids = self.matcher.compute_ff_tokens();
+        self.matcher.consume_tokens(&ids).map_err(stuck)?;
+        self.cost.forced += ids.len() as u64;
+        self.cost.decode += started.elapsed();
+        Ok(ids)
+    }
+
+    /// Whether nothing but an end token can follow, or one has come. The text is complete.
+    pub fn is_finished(&self) -> bool {
+        self.matcher.is_stopped() && !self.matcher.is_error()
+    }
+
+    /// Whether this is one of the vocabulary's end tokens, which are no part of a text.
+    pub(crate) fn is_end(&self, id: u32) -> bool {
+        self.vocabulary.is_end(id)
+    }
+
+    /// Whether the text so far is complete, even if it may go on.
+    ///
+    /// # Errors
+    /// [`LearnError::Constraint`] when the grammar is too ambiguous to follow.
+    pub fn may_end(&mut self) -> Result<bool, LearnError> {
+        Ok(self.is_finished() || self.matcher.is_accepting().map_err(stuck)?)
+    }
+
+    /// What the constraint has cost so far.
+    pub fn cost(&self) -> ConstraintCost {
+        self.cost
+    }
+}
+
+/// Errors of llguidance are of a type that this crate does not name.
+fn stuck(error: impl std::fmt::Display) -> LearnError {
+    LearnError::Constraint(brief(&error.to_string()))
+}
+
+/// A complaint of llguidance on one line, without its dumps, marks below a line of source, and its own jargon.
+fn brief(complaint: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    let says_something = |line: &&str| line.chars().any(char::is_alphanumeric);
+    let lines = complaint.lines().map(str::trim).take_while(|line| !line.starts_with('<'));
+    let joined = lines.filter(says_something).collect::<Vec<_>>().join("; ");
+    let joined =
+        joined.replace("Unimplemented keys:", "keywords that cannot be enforced while decoding:").replace(
+            "Only absolute $ref's (#/...) are supported without 'referencing' feature",
+            "only a $ref into the schema itself (#/...) is followed",
+        );
+    match joined.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &joined[..end]),
+        None => joined,
+    }
+}
+
+/// White space between the parts of JSON may be endless, and a model that is forced into it stays there.
+fn with_whitespace_settings(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    if let Value::Object(members) = &mut schema
+        && !members.contains_key("x-guidance")
+    {
+        members.insert("x-guidance".to_owned(), compact());
+    }
+    schema
+}
+
+/// JSON without white space.
+fn compact() -> Value {
+    json!({ "whitespace_flexible": false, "item_separator": ",", "key_separator": ":" })
+}
