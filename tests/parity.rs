@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use selkie_edit::Schedule;
 use selkie_learn::optim::{ADAPTER_ADAMW, learning_rate_at};
 use selkie_learn::{
-    Adapter, Decoder, ModelFiles, Sampling, Sequence, Trainer, generate, peft, score, token_logits,
+    Adapter, Decoder, ModelFiles, SamplingSettings, Sequence, Trainer, generate, peft, score, token_logits,
 };
 use selkie_tests::{fixture_dir, read_json};
 
@@ -58,7 +58,7 @@ fn check(folder: &Path, decoder: &Decoder) {
     let mut next = 0..;
     let position_of = |_| next.next().unwrap();
     let (found, _) =
-        generate(decoder, None, &prompt, position_of, Sampling::Greedy, &[], greedy.len()).unwrap();
+        generate(decoder, None, &prompt, position_of, SamplingSettings::GREEDY, &[], greedy.len()).unwrap();
     assert_eq!(found, greedy, "{name}: greedy ids");
 
     let trained = compare_training(&name, folder, decoder, &expected["training"]);

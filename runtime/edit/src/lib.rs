@@ -57,7 +57,7 @@ pub use problem::{Code, Problem, Refused};
 pub use prompt::{edit_prompt, selkie_form_help, tool_list};
 pub use puzzle_data::{ExpandError, expand, expand_round, task_digest};
 pub use read_context::ContextError;
-pub use seed::derive_seed;
+pub use seed::{SplitMix64, derive_seed};
 pub use self_edit::{
     Dialect, Lora, LossOn, Permute, Projection, Schedule, SelfEdit, ToolCall, Training, TrainingDefaults,
 };

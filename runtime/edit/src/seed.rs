@@ -14,14 +14,16 @@ pub fn derive_seed(seed: u64, path: &str) -> u64 {
 
 /// Steele, Lea and Flood's SplitMix64: 64 bits of state, one output a step.
 #[derive(Debug, Clone)]
-pub(crate) struct SplitMix64(u64);
+pub struct SplitMix64(u64);
 
 impl SplitMix64 {
-    pub(crate) fn new(seed: u64) -> SplitMix64 {
+    /// The stream of a seed.
+    pub fn new(seed: u64) -> SplitMix64 {
         SplitMix64(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,12 +32,12 @@ impl SplitMix64 {
     }
 
     /// A number below `bound`, by the high half of a 128-bit product. Its bias is below `bound / 2^64`.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    pub fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
     /// Fisher and Yates' shuffle, from the last item to the second.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = self.below(last + 1);
             items.swap(last, other);
@@ -52,7 +54,7 @@ mod tests {
         let mut generator = SplitMix64::new(1_234_567);
         // The first outputs of the reference implementation for this seed.
         assert_eq!(
-            [generator.next(), generator.next()],
+            [generator.next_u64(), generator.next_u64()],
             [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]
         );
         // Python: int.from_bytes(hashlib.sha256(bytes(8) + b"a").digest()[:8], "little").

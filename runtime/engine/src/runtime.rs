@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use selkie_edit::{Domain, Refused, SelfEdit, Validator, parse, validate};
-use selkie_learn::{Model, ModelFiles};
+use selkie_learn::{Compute, Model, ModelFiles};
 use selkie_tools::{HostOptions, ToolHost};
 
 use crate::error::StepError;
@@ -25,9 +25,21 @@ impl Runtime {
     /// # Errors
     /// Whatever does not load, by name.
     pub fn open(model: &ModelFiles, plugins: Option<PathBuf>) -> Result<Runtime, StepError> {
+        Runtime::open_on(model, plugins, &Compute::cpu())
+    }
+
+    /// The same with the model on a device.
+    ///
+    /// # Errors
+    /// As [`Runtime::open`], and when the device cannot hold the model.
+    pub fn open_on(
+        model: &ModelFiles,
+        plugins: Option<PathBuf>,
+        compute: &Compute,
+    ) -> Result<Runtime, StepError> {
         let host = ToolHost::new(HostOptions::new(plugins))?;
         let validator = Validator::new(host.catalogue())?;
-        Ok(Runtime { model: Model::open(model)?, host, validator })
+        Ok(Runtime { model: Model::open_on(model, compute)?, host, validator })
     }
 
     /// Parses and validates a self-edit for a kind of context, with this model's defaults.

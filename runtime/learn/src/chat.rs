@@ -5,12 +5,14 @@
 //! user message with the input to solve, and the output followed by `#` as the answer.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use minijinja::{Environment, context};
 use selkie_edit::{Example, Grid, LossOn, Puzzle, Question, Task};
 use tokenizers::{Encoding, Tokenizer};
 
 use crate::base::{CHAT_TEMPLATE, ModelFiles, TOKENIZER_CONFIG};
+use crate::constraint::Vocabulary;
 use crate::error::LearnError;
 use crate::pup::render::{Places, Prompt};
 use crate::sequence::Sequence;
@@ -30,6 +32,7 @@ pub struct ChatCodec {
     bos: String,
     eos: String,
     end: u32,
+    vocabulary: OnceLock<Vocabulary>,
 }
 
 impl std::fmt::Debug for ChatCodec {
@@ -83,7 +86,28 @@ impl ChatCodec {
             eos: token("eos_token"),
             end: end.ok_or_else(|| LearnError::Tokenizer("the model has no end token".to_owned()))?,
             tokenizer,
+            vocabulary: OnceLock::new(),
         })
+    }
+
+    /// The tokens and texts of the model.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The tokens by their bytes, for a model of `size` logits that ends a text by one of `eos_ids` or its turn's
+    /// end. Made once.
+    ///
+    /// # Errors
+    /// When decoding with this tokenizer cannot be constrained.
+    pub fn vocabulary(&self, size: usize, eos_ids: &[u32]) -> Result<&Vocabulary, LearnError> {
+        if let Some(vocabulary) = self.vocabulary.get() {
+            return Ok(vocabulary);
+        }
+        let mut ends = vec![self.end];
+        ends.extend(eos_ids.iter().filter(|&&id| id != self.end));
+        let vocabulary = Vocabulary::new(&self.tokenizer, size, &ends)?;
+        Ok(self.vocabulary.get_or_init(|| vocabulary))
     }
 
     /// A document with a loss on every token, as SEAL trains passages.
@@ -168,6 +192,33 @@ impl ChatCodec {
     /// When the tokenizer fails.
     pub fn grid_answer(&self, output: &Grid) -> Result<Vec<u32>, LearnError> {
         self.ended(&pair_answer(output))
+    }
+
+    /// Any text, to be continued.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn text_prompt(&self, text: &str) -> Result<Prompt, LearnError> {
+        self.prompt(text.to_owned())
+    }
+
+    /// Messages (role and content, in order) by the model's chat template, up to where the assistant answers.
+    ///
+    /// # Errors
+    /// [`LearnError::Render`] when the model has no chat template or it refuses the messages, and the tokenizer's.
+    pub fn chat_prompt(&self, messages: &[(&str, &str)]) -> Result<Prompt, LearnError> {
+        if self.template.is_none() {
+            return Err(LearnError::Render("it is a chat; the model has no chat template".to_owned()));
+        }
+        self.prompt(self.chat(messages, true)?)
+    }
+
+    /// The ids of what follows a prompt, with its end.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn completion(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+        self.ended(text)
     }
 
     /// The text of a continuation, up to its end token.

@@ -5,6 +5,9 @@ use selkie_edit::{Answer, Catalogue, Context, Domain, LossOn, Puzzle, Question, 
 
 use crate::base::ModelFiles;
 use crate::chat::ChatCodec;
+use crate::config::ModelConfig;
+use crate::constraint::Vocabulary;
+use crate::detokenize::Detokenizer;
 use crate::error::LearnError;
 use crate::profile::RendererKind;
 use crate::pup::edit_prior::TOOL_NAMES;
@@ -92,6 +95,71 @@ impl Codec {
         }
     }
 
+    /// Any text, to be continued. For training and scoring, [`Prompt::with`] adds a [`Codec::completion`], so that
+    /// the tokens are those of generation.
+    ///
+    /// # Errors
+    /// When the model does not understand text, or the tokenizer fails.
+    pub fn text_prompt(&self, text: &str) -> Result<Prompt, LearnError> {
+        match self {
+            Codec::Chat(chat) => chat.text_prompt(text),
+            Codec::Facts(facts) => Ok(facts.text_prompt(text)),
+            Codec::Puzzles(_) => Err(self.no_text()),
+        }
+    }
+
+    /// Messages (role and content, in order), up to where the assistant answers.
+    ///
+    /// # Errors
+    /// [`LearnError::Render`] when the model has no chat template or it refuses the messages, and the tokenizer's.
+    pub fn chat_prompt(&self, messages: &[(&str, &str)]) -> Result<Prompt, LearnError> {
+        match self {
+            Codec::Chat(chat) => chat.chat_prompt(messages),
+            Codec::Facts(_) | Codec::Puzzles(_) => {
+                Err(LearnError::Render("it is a chat; the model has no chat template".to_owned()))
+            }
+        }
+    }
+
+    /// The ids of what follows a prompt, with the token that ends it.
+    ///
+    /// # Errors
+    /// When the model does not understand text, or the tokenizer fails.
+    pub fn completion(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+        match self {
+            Codec::Chat(chat) => chat.completion(text),
+            Codec::Facts(facts) => Ok(facts.completion(text)),
+            Codec::Puzzles(_) => Err(self.no_text()),
+        }
+    }
+
+    /// Makes text of the tokens of one continuation while they come.
+    ///
+    /// # Errors
+    /// When the model does not understand text.
+    pub fn detokenizer(&self) -> Result<Detokenizer<'_>, LearnError> {
+        match self {
+            Codec::Chat(chat) => Ok(Detokenizer::of(chat.tokenizer())),
+            Codec::Facts(facts) => Ok(Detokenizer::of(facts.tokenizer())),
+            Codec::Puzzles(_) => Err(self.no_text()),
+        }
+    }
+
+    /// The tokens by their bytes, for constrained decoding with the model of this configuration.
+    ///
+    /// # Errors
+    /// When the model does not understand text, or decoding with its tokenizer cannot be constrained.
+    pub fn vocabulary(&self, config: &ModelConfig) -> Result<Vocabulary, LearnError> {
+        match self {
+            Codec::Chat(chat) => chat.vocabulary(config.vocab_size, &config.eos_ids).cloned(),
+            Codec::Facts(facts) => {
+                let end = facts.text_prompt("").end;
+                Vocabulary::new(facts.tokenizer(), config.vocab_size, &[end])
+            }
+            Codec::Puzzles(_) => Err(self.no_text()),
+        }
+    }
+
     /// A task to learn as training sequences.
     ///
     /// # Errors
@@ -169,6 +237,10 @@ impl Codec {
             Codec::Facts(facts) => facts.text(continuation),
             Codec::Puzzles(puzzles) => puzzles.text(continuation),
         }
+    }
+
+    fn no_text(&self) -> LearnError {
+        LearnError::Render("it is text; the model understands puzzles".to_owned())
     }
 
     fn wrong_domain(&self, domain: Domain) -> LearnError {

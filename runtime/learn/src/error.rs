@@ -98,6 +98,12 @@ pub enum LearnError {
         /// The peak learning rate.
         learning_rate: f64,
     },
+    /// Settings of generation that contradict themselves, or logits that nothing can be chosen from.
+    #[error("generation: {0}")]
+    Sampling(String),
+    /// A grammar or a schema that decoding cannot be constrained to, or a vocabulary that has no bytes.
+    #[error("constrained decoding: {0}")]
+    Constraint(String),
     /// A context that the model's renderer cannot show.
     #[error("this model cannot be given this context: {0}")]
     Render(String),
@@ -109,6 +115,9 @@ pub enum LearnError {
         /// What differs.
         reason: String,
     },
+    /// A device that cannot be used, or not as asked.
+    #[error("device: {0}")]
+    Device(String),
     /// An error of the tensor library: memory, device, or a mistake of ours.
     #[error("tensor library: {0}")]
     Tensor(#[from] candle_core::Error),

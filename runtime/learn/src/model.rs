@@ -1,15 +1,19 @@
 //! A base model ready to work: weights, language, profile and identity.
 
-use selkie_edit::{Answer, Catalogue, Context, ItemReport, Report, TrainingDefaults};
+use std::ops::ControlFlow;
+
+use selkie_edit::{Answer, Catalogue, Context, Domain, ItemReport, Report, schema};
 
 use crate::base::ModelFiles;
 use crate::codec::{ANSWER_TOKENS_MAX, Codec, Item};
+use crate::constraint::{Constraint, self_edit_grammar};
 use crate::decoder::Decoder;
+use crate::device::Compute;
 use crate::error::LearnError;
 use crate::lora::Adapter;
-use crate::profile::{PROFILE_FILE, Profile, RendererKind};
-use crate::pup::render::Prompt;
-use crate::sample::{Sampling, StopReason, generate};
+use crate::profile::Profile;
+use crate::sample::{PromptCache, Request, StopReason, generate, generate_batch};
+use crate::sampler::SamplingSettings;
 use crate::score::score;
 
 /// New tokens of a self-edit. SEAL allows 128 for a puzzle's JSON and 8,192 for a passage's text; recorded
@@ -51,27 +55,21 @@ impl WrittenEdit {
 }
 
 impl Model {
-    /// Opens a model.
+    /// Opens a model on the CPU.
     ///
     /// # Errors
     /// Whatever is missing, damaged or unsupported, by name.
     pub fn open(files: &ModelFiles) -> Result<Model, LearnError> {
-        let profile = match files.text(PROFILE_FILE)? {
-            None => Profile {
-                name: files
-                    .origin
-                    .file_name()
-                    .map_or("model".into(), |name| name.to_string_lossy().into_owned()),
-                renderer: RendererKind::Seal,
-                training: TrainingDefaults::seal(),
-            },
-            Some(text) => serde_json::from_str(text).map_err(|e| LearnError::Json {
-                path: files.origin.join(PROFILE_FILE),
-                what: "model profile",
-                reason: e.to_string(),
-            })?,
-        };
-        let decoder = files.decoder()?;
+        Model::open_on(files, &Compute::cpu())
+    }
+
+    /// Opens a model to be computed there.
+    ///
+    /// # Errors
+    /// As [`Model::open`], and when the device cannot hold it.
+    pub fn open_on(files: &ModelFiles, compute: &Compute) -> Result<Model, LearnError> {
+        let profile = Profile::of(files)?;
+        let decoder = files.decoder_on(compute)?;
         let codec = Codec::open(profile.renderer, files, &decoder.config().eos_ids)?;
         Ok(Model { decoder, codec, profile, digest: files.digest() })
     }
@@ -109,19 +107,48 @@ impl Model {
     ) -> Result<WrittenEdit, LearnError> {
         let prompt = self.codec.edit_prompt(context, catalogue)?;
         self.check_length(prompt.ids.len())?;
-        let sampling = Sampling::TopP { temperature: EDIT_TEMPERATURE, top_p: EDIT_TOP_P, seed };
-        let mut places = places_of(&prompt);
+        let (temperature, top_p) = (EDIT_TEMPERATURE, EDIT_TOP_P);
+        let sampling = SamplingSettings { temperature, top_k: None, top_p, seed };
         let room = self.decoder.config().max_positions.saturating_sub(prompt.ids.len());
-        let (ids, ended) = generate(
-            &self.decoder,
+        // A puzzle's edit is JSON; a passage's prompt asks for free text.
+        let constraint = match context.domain() {
+            Domain::Puzzle => self.edit_constraint(catalogue, Domain::Puzzle)?,
+            Domain::Passage => None,
+        };
+        let request = Request {
+            prompt: &prompt.ids,
+            position_of: Box::new(prompt.position_of()),
             adapter,
-            &prompt.ids,
-            &mut places,
             sampling,
-            &self.stops(prompt.end),
-            EDIT_TOKENS_MAX.min(room),
-        )?;
+            stop: &self.stops(prompt.end),
+            constraint,
+            max_new: EDIT_TOKENS_MAX.min(room),
+        };
+        let mut prompts = PromptCache::new(0);
+        let go_on = &mut |_| ControlFlow::Continue(());
+        let made = generate_batch(&self.decoder, &mut prompts, vec![request], go_on)?.swap_remove(0);
+        let (ids, ended) = (made.ids, made.ended);
         Ok(WrittenEdit { prompt: prompt.text, text: self.codec.text(&ids), ended })
+    }
+
+    /// What decoding is constrained to for the model to write a self-edit that is valid for these tools, in Selkie's
+    /// form; none for pup, which writes no JSON. Clone it for each of several streams.
+    ///
+    /// A passage's prompt asks for free text, of which nearly all is a valid edit; there the constraint is for
+    /// callers whose prompt asks for JSON.
+    ///
+    /// # Errors
+    /// When decoding cannot be constrained with the model's tokenizer, or to a loaded tool's schema.
+    pub fn edit_constraint(
+        &self,
+        catalogue: &Catalogue,
+        domain: Domain,
+    ) -> Result<Option<Constraint>, LearnError> {
+        let Codec::Chat(chat) = &self.codec else { return Ok(None) };
+        let config = self.decoder.config();
+        let vocabulary = chat.vocabulary(config.vocab_size, &config.eos_ids)?;
+        let grammar = self_edit_grammar(&schema::compose(catalogue), domain);
+        Constraint::new(vocabulary, &grammar).map(Some)
     }
 
     /// Measures a model on a context: every item by one teacher-forced pass, and greedy decoding for what it says
@@ -158,7 +185,7 @@ impl Model {
     /// The tensor library's.
     pub fn answer(&self, adapter: Option<&Adapter>, item: &Item) -> Result<Answer, LearnError> {
         let prompt = &item.prompt;
-        let mut places = places_of(prompt);
+        let mut places = prompt.position_of();
         let room = self.decoder.config().max_positions.saturating_sub(prompt.ids.len());
         let limit = match item.expected {
             Answer::Grid(_) => ANSWER_TOKENS_MAX,
@@ -170,7 +197,7 @@ impl Model {
             adapter,
             &prompt.ids,
             &mut places,
-            Sampling::Greedy,
+            SamplingSettings::GREEDY,
             &stops,
             limit.min(room),
         )?;
@@ -187,11 +214,4 @@ impl Model {
         let limit = self.decoder.config().max_positions;
         if found > limit { Err(LearnError::TooLong { found, limit }) } else { Ok(()) }
     }
-}
-
-/// Positions of a prompt and of what follows it, token by token.
-fn places_of(prompt: &Prompt) -> impl FnMut(u32) -> u32 + use<> {
-    let mut known = prompt.positions.clone().into_iter();
-    let mut places = prompt.places.clone();
-    move |id| known.next().unwrap_or_else(|| places.push(id))
 }

@@ -4,6 +4,9 @@
 use selkie_edit::TrainingDefaults;
 use serde::{Deserialize, Serialize};
 
+use crate::base::ModelFiles;
+use crate::error::LearnError;
+
 /// The profile's file in a model folder.
 pub const PROFILE_FILE: &str = "selkie.json";
 
@@ -29,4 +32,26 @@ pub struct Profile {
     pub renderer: RendererKind,
     /// What an edit's training settings are when it does not say.
     pub training: TrainingDefaults,
+}
+
+impl Profile {
+    /// The profile of a model's files; SEAL's, by the folder's name, where they have none.
+    ///
+    /// # Errors
+    /// [`LearnError::Json`] when it is there and not valid.
+    pub fn of(files: &ModelFiles) -> Result<Profile, LearnError> {
+        let Some(text) = files.text(PROFILE_FILE)? else {
+            let name = files.origin.file_name();
+            return Ok(Profile {
+                name: name.map_or("model".into(), |name| name.to_string_lossy().into_owned()),
+                renderer: RendererKind::Seal,
+                training: TrainingDefaults::seal(),
+            });
+        };
+        serde_json::from_str(text).map_err(|e| LearnError::Json {
+            path: files.origin.join(PROFILE_FILE),
+            what: "model profile",
+            reason: e.to_string(),
+        })
+    }
 }

@@ -3,11 +3,19 @@
 
 mod adapters;
 mod chat;
+mod constraint;
 mod decoding;
+mod devices;
 mod gradients;
 mod loading;
+mod merging;
 mod operations;
+mod portable;
 mod pretraining;
 mod reference;
+mod resuming;
+mod stored;
+mod streams;
 mod support;
+mod together;
 mod training;

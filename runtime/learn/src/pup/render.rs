@@ -54,6 +54,14 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// The position of every token, asked for in order, from the first of the prompt: what
+    /// [`crate::Request::position_of`] wants.
+    pub fn position_of(&self) -> impl FnMut(u32) -> u32 + use<> {
+        let mut known = self.positions.clone().into_iter();
+        let mut places = self.places.clone();
+        move |id| known.next().unwrap_or_else(|| places.push(id))
+    }
+
     /// The prompt with a continuation, which alone has a loss; for scoring it in one pass.
     pub fn with(&self, continuation: &[u32]) -> Sequence {
         let mut places = self.places.clone();
@@ -128,17 +136,31 @@ impl FactCodec {
 
     /// A question without its passage.
     pub fn question_prompt(&self, question: &str) -> Prompt {
-        let asked = question_text(question);
+        self.text_prompt(&question_text(question))
+    }
+
+    /// Any text, to be continued.
+    pub fn text_prompt(&self, text: &str) -> Prompt {
         let mut ids = vec![self.bos];
-        ids.extend(encoded(&self.tokenizer, &asked));
-        self.prompt(format!("{BOS}{asked}"), ids)
+        ids.extend(encoded(&self.tokenizer, text));
+        self.prompt(format!("{BOS}{text}"), ids)
+    }
+
+    /// The ids of what follows a prompt, the end token included.
+    pub fn completion(&self, text: &str) -> Vec<u32> {
+        let mut ids = encoded(&self.tokenizer, text);
+        ids.push(self.eos);
+        ids
     }
 
     /// The ids of a question's answer, the end token included.
     pub fn answer(&self, question: &Question) -> Vec<u32> {
-        let mut ids = encoded(&self.tokenizer, &question.answer);
-        ids.push(self.eos);
-        ids
+        self.completion(&question.answer)
+    }
+
+    /// The tokens and texts of the model.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 
     /// A passage with the request for a self-edit; the continuation's lines are documents.

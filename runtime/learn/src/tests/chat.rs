@@ -1,14 +1,24 @@
 //! SEAL's chat form with a byte-level tokenizer and a template like Llama 3's.
 
-use selkie_edit::{Example, Grid, LossOn, Passage, Puzzle, PuzzleTest, Question, Task};
+use selkie_edit::{
+    Catalogue, Context, Domain, Example, Grid, LossOn, Passage, Puzzle, PuzzleTest, Question, Task, parse,
+    schema,
+};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use super::loading::wire;
+use super::support::{config, decoder, weights};
 use crate::base::ModelFiles;
+use crate::bundled;
 use crate::chat::ChatCodec;
 use crate::codec::Codec;
+use crate::config::{Family, ModelConfig};
+use crate::constraint::{Constraint, self_edit_grammar};
 use crate::error::LearnError;
+use crate::model::Model;
+use crate::sample::StopReason;
 use crate::sequence::Sequence;
 
 const BEGIN: &str = "<|begin_of_text|>";
@@ -286,4 +296,68 @@ fn both_kinds_of_context_have_items() {
         codec.items(&selkie_edit::Context::Puzzle(unknown)).unwrap_err(),
         @"this model cannot be given this context: puzzle `p` has no test with a known output to measure by"
     );
+}
+
+#[test]
+fn a_real_model_is_held_to_self_edits() {
+    let chat = codec();
+    let size = reader().get_vocab_size(true) + 5;
+    let vocabulary = chat.vocabulary(size, &[id(END_OF_TEXT), id(TURN_END)]).unwrap();
+    let grammar = self_edit_grammar(&schema::compose(&Catalogue::default()), Domain::Passage);
+    let mut constraint = Constraint::new(vocabulary, &grammar).unwrap();
+    let ids = constraint.forced().unwrap();
+    assert_eq!(shown(&ids), r#"{"version":1,"data":{"documents":[""#);
+    for letter in r#"A seal."]}}"#.chars() {
+        constraint.accept(id(&letter.to_string().replace(' ', "Ġ"))).unwrap();
+    }
+    assert!(constraint.is_finished());
+    let mut logits = vec![0.0; size];
+    constraint.mask(&mut logits).unwrap();
+    let ends = (0..).zip(&logits).filter(|(_, logit)| **logit == 0.0).map(|(id, _)| id);
+    assert_eq!(ends.collect::<Vec<u32>>(), [id(END_OF_TEXT), id(TURN_END)]);
+}
+
+#[test]
+fn bundled_models_are_held_to_nothing() {
+    let model = Model::open(&bundled::files(Domain::Puzzle)).unwrap();
+    assert!(model.edit_constraint(&Catalogue::default(), Domain::Puzzle).unwrap().is_none());
+}
+
+/// A model of random weights behind the tokenizer, with more logits than tokens.
+fn model(seed: u64) -> Model {
+    let vocab_size = reader().get_vocab_size(true) + 3;
+    let config = ModelConfig { vocab_size, max_positions: 1 << 15, layers: 1, ..config(Family::Llama, true) };
+    let weights = weights(&decoder(&config, seed));
+    let files = [
+        ("config.json", wire(&config).to_string().into_bytes()),
+        ("tokenizer.json", tokenizer().to_string().into_bytes()),
+        ("tokenizer_config.json", settings().to_string().into_bytes()),
+        ("model.safetensors", safetensors::serialize(&weights, None).unwrap()),
+    ];
+    let files: Vec<(&str, &'static [u8])> =
+        files.into_iter().map(|(name, bytes)| (name, &*bytes.leak())).collect();
+    Model::open(&ModelFiles::from_static("random", &files)).unwrap()
+}
+
+#[test]
+fn a_puzzles_edit_is_held_to_the_schema_and_a_passages_is_not() {
+    let passage = Passage { title: "T".to_owned(), context: "C".to_owned(), questions: Vec::new() };
+    let (puzzle, passage) = (Context::Puzzle(puzzle()), Context::Passage(passage));
+    let catalogue = Catalogue::default();
+    for seed in 0..4 {
+        let model = model(seed);
+        let start = model.edit_constraint(&catalogue, Domain::Puzzle).unwrap().unwrap();
+        let written = model.write_edit(None, &puzzle, &catalogue, seed).unwrap();
+        // A model that knows nothing seldom ends a list, but every token that it wrote, the grammar allows.
+        let mut walk = start.clone();
+        for &id in reader().encode(written.text.as_str(), false).unwrap().get_ids() {
+            assert!(walk.accept(id).is_ok(), "{}", written.text);
+        }
+        assert!(written.text.starts_with(r#"{"version":1"#), "{}", written.text);
+        if written.ended == StopReason::Complete {
+            parse(&written.text, Domain::Puzzle).unwrap();
+        }
+        let free = model.write_edit(None, &passage, &catalogue, seed).unwrap();
+        assert!(!free.text.starts_with('{'), "{}", free.text);
+    }
 }

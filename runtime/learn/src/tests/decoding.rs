@@ -11,7 +11,8 @@ use crate::decoder::Decoder;
 use crate::error::LearnError;
 use crate::lora::Adapter;
 use crate::pup::render::{Places, Prompt, PuzzleCodec};
-use crate::sample::{Sampling, StopReason, generate};
+use crate::sample::{StopReason, generate};
+use crate::sampler::SamplingSettings;
 use crate::score::{score, token_logits};
 use crate::sequence::Sequence;
 
@@ -26,7 +27,7 @@ fn continued(
     decoder: &Decoder,
     adapter: Option<&Adapter>,
     prompt: &Prompt,
-    sampling: Sampling,
+    sampling: SamplingSettings,
     max: usize,
 ) -> Vec<u32> {
     let mut known = prompt.positions.clone().into_iter();
@@ -39,7 +40,7 @@ fn continued(
 
 /// The greedy continuation is an exact match; with any one token changed it is not.
 fn check_exact_match(what: &str, decoder: &Decoder, adapter: Option<&Adapter>, prompt: &Prompt, seed: u64) {
-    let gold = continued(decoder, adapter, prompt, Sampling::Greedy, 12);
+    let gold = continued(decoder, adapter, prompt, SamplingSettings::GREEDY, 12);
     let vocab = decoder.config().vocab_size as u32;
     let mut rng = rng(seed);
     let mut items = vec![prompt.with(&gold)];
@@ -69,7 +70,7 @@ fn exact_match_in_one_pass_is_greedy_decoding() {
         check_exact_match(&format!("seed {seed}"), &decoder, None, &prompt, seed);
         let adapter = adapter(&config, &lora(2, &Projection::ALL), seed);
         check_exact_match(&format!("seed {seed}, adapted"), &decoder, Some(&adapter), &prompt, seed);
-        let said = |adapter| continued(&decoder, adapter, &prompt, Sampling::Greedy, 12);
+        let said = |adapter| continued(&decoder, adapter, &prompt, SamplingSettings::GREEDY, 12);
         changed += usize::from(said(None) != said(Some(&adapter)));
     }
     assert!(changed > 16, "the adapter changed what is said {changed} times out of 24");
@@ -131,7 +132,7 @@ fn scores_do_not_depend_on_how_items_are_split_into_passes() {
     let together = score(&decoder, None, &items).unwrap();
     assert_eq!(together.len(), items.len());
     for (item, together) in items.iter().zip(&together).step_by(7) {
-        let alone = score(&decoder, None, std::slice::from_ref(item)).unwrap()[0];
+        let alone = &score(&decoder, None, std::slice::from_ref(item)).unwrap()[0];
         assert!((alone.log_prob - together.log_prob).abs() < 1e-4, "{alone:?}, {together:?}");
     }
 }
@@ -141,7 +142,7 @@ fn a_seed_decides_every_draw() {
     let decoder = decoder(&config(Family::Llama, false), 4);
     let prompt = counted(&[1, 2, 3]);
     let drawn = |temperature, top_p, seed| {
-        continued(&decoder, None, &prompt, Sampling::TopP { temperature, top_p, seed }, 24)
+        continued(&decoder, None, &prompt, SamplingSettings { temperature, top_k: None, top_p, seed }, 24)
     };
     for top_p in [0.9, 1.0] {
         assert_eq!(drawn(1.0, top_p, 5), drawn(1.0, top_p, 5));
@@ -150,7 +151,7 @@ fn a_seed_decides_every_draw() {
         let texts: HashSet<Vec<u32>> = (0..10).map(|seed| drawn(3.0, top_p, seed)).collect();
         assert_eq!(texts.len(), 10);
     }
-    let greedy = continued(&decoder, None, &prompt, Sampling::Greedy, 24);
+    let greedy = continued(&decoder, None, &prompt, SamplingSettings::GREEDY, 24);
     for seed in 0..5 {
         assert_eq!(drawn(1e-3, 1.0, seed), greedy, "almost no temperature");
         assert_eq!(drawn(1.0, 1e-6, seed), greedy, "a nucleus of one token");
@@ -180,7 +181,7 @@ fn draws_follow_the_softmax_and_stay_in_the_nucleus() {
         assert!(inside.len() > 2 && (inside.len() < VOCAB || top_p == 1.0));
         let mut counts = [0f64; VOCAB];
         for seed in 0..DRAWS {
-            let sampling = Sampling::TopP { temperature, top_p, seed };
+            let sampling = SamplingSettings { temperature, top_k: None, top_p, seed };
             counts[continued(&decoder, None, &counted(&ids), sampling, 1)[0] as usize] += 1.0;
         }
         // Chi-squared over at most 29 cells: above 70 with a probability below 1e-4, and the seeds are fixed.
@@ -201,10 +202,11 @@ fn draws_follow_the_softmax_and_stay_in_the_nucleus() {
 fn generation_ends_at_a_stop_token_or_at_its_limit() {
     let decoder = decoder(&config(Family::Llama, false), 4);
     let prompt = counted(&[1, 2, 3]);
-    let all = continued(&decoder, None, &prompt, Sampling::Greedy, 10);
+    let all = continued(&decoder, None, &prompt, SamplingSettings::GREEDY, 10);
     let run = |stop: &[u32], max| {
         let mut next = 0..;
-        generate(&decoder, None, &prompt.ids, |_| next.next().unwrap(), Sampling::Greedy, stop, max).unwrap()
+        generate(&decoder, None, &prompt.ids, |_| next.next().unwrap(), SamplingSettings::GREEDY, stop, max)
+            .unwrap()
     };
     for max in 0..10 {
         assert_eq!(run(&[], max), (all[..max].to_vec(), StopReason::Length));
@@ -224,7 +226,8 @@ fn positions_are_asked_for_once_in_order() {
         asked.push(id);
         asked.len() as u32
     };
-    let (ids, _) = generate(&decoder, None, &[1, 2, 3], position_of, Sampling::Greedy, &[], 4).unwrap();
+    let (ids, _) =
+        generate(&decoder, None, &[1, 2, 3], position_of, SamplingSettings::GREEDY, &[], 4).unwrap();
     // The last token is never run.
     assert_eq!(asked, [&[1, 2, 3], &ids[..3]].concat());
 }
@@ -232,8 +235,9 @@ fn positions_are_asked_for_once_in_order() {
 #[test]
 fn prompts_that_cannot_be_run_are_refused() {
     let decoder = decoder(&config(Family::Llama, false), 4);
-    let refused =
-        |ids: &[u32]| generate(&decoder, None, ids, |_| 0, Sampling::Greedy, &[], 4).unwrap_err().to_string();
+    let refused = |ids: &[u32]| {
+        generate(&decoder, None, ids, |_| 0, SamplingSettings::GREEDY, &[], 4).unwrap_err().to_string()
+    };
     insta::assert_snapshot!(refused(&[]), @"this model cannot be given this context: the prompt is empty");
     insta::assert_snapshot!(refused(&[1, 29, 2]), @"token id 29 is outside the vocabulary of 29");
     let item = Sequence { ids: vec![1, u32::MAX], positions: vec![0, 1], labelled: vec![false, true] };

@@ -17,7 +17,7 @@ fn parsed(value: &Value) -> Result<ModelConfig, LearnError> {
 }
 
 /// `config.json` of a tiny model, in the form of transformers 4.
-fn wire(config: &ModelConfig) -> Value {
+pub(super) fn wire(config: &ModelConfig) -> Value {
     let name = match config.family {
         Family::Llama => "LlamaForCausalLM",
         Family::Qwen2 => "Qwen2ForCausalLM",

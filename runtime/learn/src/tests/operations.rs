@@ -3,9 +3,16 @@
 use candle_core::{Device, Tensor};
 
 use super::support::{distance, normal, rng};
-use crate::ops::{self, Heads, Rope, Segment};
+use crate::ops::{self, Heads, Pattern};
 
 const HEADS: Heads = Heads { query: 4, key: 2, dim: 6 };
+
+/// Sequences of these lengths that see only themselves.
+fn own(lengths: &[usize]) -> Pattern {
+    let mut pattern = Pattern::default();
+    lengths.iter().for_each(|&len| pattern.push(len, len));
+    pattern
+}
 
 fn rows(tensor: &Tensor, start: usize, len: usize) -> Tensor {
     tensor.narrow(0, start, len).unwrap().contiguous().unwrap()
@@ -27,7 +34,7 @@ fn check(what: &str, found: &Tensor, expected: &[f64], tolerance: f64) {
 fn attention_by_its_formula() {
     let (len, mut rng) = (7, rng(1));
     let [q, k, v] = [4, 2, 2].map(|heads| normal(&mut rng, &[len, heads * HEADS.dim], 1.0, 0.0));
-    let out = ops::attention(&q, &k, &v, HEADS, &[Segment::own(0, len)]).unwrap();
+    let out = ops::attention(&q, &k, &v, HEADS, &own(&[len])).unwrap();
     let (q, k, v) = (floats(&q), floats(&k), floats(&v));
     let mut expected = Vec::new();
     for row in 0..len {
@@ -48,31 +55,49 @@ fn attention_by_its_formula() {
 fn attention_over_a_cache_is_attention_over_the_whole() {
     let (len, mut rng) = (9, rng(2));
     let [q, k, v] = [4, 2, 2].map(|heads| normal(&mut rng, &[len, heads * HEADS.dim], 1.0, 0.0));
-    let full = ops::attention(&q, &k, &v, HEADS, &[Segment::own(0, len)]).unwrap();
+    let full = ops::attention(&q, &k, &v, HEADS, &own(&[len])).unwrap();
     for cached in 0..len {
-        let segment = Segment { query_start: 0, query_len: len - cached, key_start: 0, key_len: len };
-        let later = ops::attention(&rows(&q, cached, len - cached), &k, &v, HEADS, &[segment]).unwrap();
+        let mut pattern = Pattern::default();
+        pattern.push(len - cached, len);
+        let later = ops::attention(&rows(&q, cached, len - cached), &k, &v, HEADS, &pattern).unwrap();
         assert!(distance(&later, &rows(&full, cached, len - cached)) < 1e-6, "{cached} cached");
     }
     // Packed behind another sequence whose keys nobody else sees.
-    let segments = [Segment::own(0, 4), Segment::own(4, 5)];
-    let packed = ops::attention(&q, &k, &v, HEADS, &segments).unwrap();
+    let packed = ops::attention(&q, &k, &v, HEADS, &own(&[4, 5])).unwrap();
     assert!(distance(&rows(&packed, 0, 4), &rows(&full, 0, 4)) < 1e-6);
     let [q, k, v] = [q, k, v].map(|x| rows(&x, 4, 5));
-    let lone = ops::attention(&q, &k, &v, HEADS, &[Segment::own(0, 5)]).unwrap();
+    let lone = ops::attention(&q, &k, &v, HEADS, &own(&[5])).unwrap();
     assert!(distance(&rows(&packed, 4, 5), &lone) < 1e-6);
     assert!(distance(&rows(&packed, 4, 5), &rows(&full, 4, 5)) > 1e-2);
 }
 
 #[test]
-fn segments_that_do_not_cover_the_rows_are_refused() {
+fn attention_of_some_rows_is_that_of_all() {
+    let (lengths, mut rng) = ([150, 1, 70], rng(12));
+    let total: usize = lengths.iter().sum();
+    let [q, k, v] = [4, 2, 2].map(|heads| normal(&mut rng, &[total, heads * HEADS.dim], 1.0, 0.0));
+    let all = own(&lengths);
+    let full = ops::attention(&q, &k, &v, HEADS, &all).unwrap();
+    for kept in [vec![], vec![0], vec![149, 150], vec![3, 64, 65, 149, 151, 220], (0..221).collect()] {
+        let kept: Vec<u32> = kept;
+        if kept.is_empty() {
+            assert_eq!(all.keep(&kept).queries(), 0);
+            continue;
+        }
+        let index = Tensor::new(kept.as_slice(), &Device::Cpu).unwrap();
+        let some = ops::attention(&q.index_select(&index, 0).unwrap(), &k, &v, HEADS, &all.keep(&kept));
+        assert!(distance(&some.unwrap(), &full.index_select(&index, 0).unwrap()) < 1e-5, "{kept:?}");
+    }
+    assert_eq!(all.keep(&(0..221).collect::<Vec<_>>()), all);
+}
+
+#[test]
+fn values_that_do_not_fit_the_pattern_are_refused() {
     let mut rng = rng(3);
     let [q, k, v] = [4, 2, 2].map(|heads| normal(&mut rng, &[4, heads * HEADS.dim], 1.0, 0.0));
-    for segments in
-        [vec![Segment::own(1, 3)], vec![Segment::own(0, 5)], vec![Segment::own(0, 2), Segment::own(3, 1)]]
-    {
-        let error = ops::attention(&q, &k, &v, HEADS, &segments).unwrap_err();
-        assert!(error.to_string().contains("BUG: segments must cover the rows"), "{error}");
+    for lengths in [&[3][..], &[5], &[2, 1]] {
+        let error = ops::attention(&q, &k, &v, HEADS, &own(lengths)).unwrap_err();
+        assert!(error.to_string().contains("BUG: attention over"), "{error}");
     }
 }
 
@@ -82,12 +107,12 @@ fn a_rotation_turned_back_is_nothing() {
     let x = normal(&mut rng, &[tokens, 3 * dim], 1.0, 0.0);
     let angles = normal(&mut rng, &[tokens, dim / 2], 2.0, 0.0);
     let table = Tensor::cat(&[angles.cos().unwrap(), angles.sin().unwrap()], 1).unwrap();
-    let there = Rope::apply(&x, &table, false).unwrap();
+    let there = ops::rotate(&x, &table, false).unwrap();
     assert!(distance(&there, &x) > 0.5);
-    assert!(distance(&Rope::apply(&there, &table, true).unwrap(), &x) < 1e-6);
+    assert!(distance(&ops::rotate(&there, &table, true).unwrap(), &x) < 1e-6);
     // The first coordinate of a quarter turn is minus what the second was.
     let quarter = Tensor::new(&[[0f32, 1.0]], &Device::Cpu).unwrap();
-    let turned = Rope::apply(&Tensor::new(&[[3f32, 5.0]], &Device::Cpu).unwrap(), &quarter, false).unwrap();
+    let turned = ops::rotate(&Tensor::new(&[[3f32, 5.0]], &Device::Cpu).unwrap(), &quarter, false).unwrap();
     assert_eq!(turned.to_vec2::<f32>().unwrap(), [[-5.0, 3.0]]);
 }
 
@@ -137,16 +162,17 @@ fn log_probabilities_of_all_targets_sum_to_one() {
     let row = normal(&mut rng, &[1, vocab], 4.0, 50.0);
     let logits = row.broadcast_as((vocab, vocab)).unwrap().contiguous().unwrap();
     let targets: Vec<u32> = (0..vocab as u32).collect();
-    let scored = ops::token_log_probs(&logits, &targets).unwrap().to_vec2::<f32>().unwrap();
-    let total: f64 = scored.iter().map(|row| f64::from(row[0]).exp()).sum();
+    let scored = ops::token_log_probs(&logits, &targets).unwrap();
+    let total: f64 = scored.iter().map(|row| f64::from(row.0).exp()).sum();
     assert!((total - 1.0).abs() < 1e-5, "{total}");
     let best = ops::arg_max(&row.flatten_all().unwrap().to_vec1::<f32>().unwrap()).0;
     for (target, row) in scored.iter().enumerate() {
-        assert_eq!(row[1] == 1.0, target == best);
+        assert_eq!(row.1, target == best);
     }
     for (targets, logits) in [(&targets[..3], &logits), (&[0, 11][..], &rows(&logits, 0, 2))] {
         assert!(ops::token_log_probs(logits, targets).is_err());
-        assert!(ops::cross_entropy_gradient(&logits.copy().unwrap(), targets, 1.0).is_err());
+        let scales = vec![1.0; targets.len()];
+        assert!(ops::cross_entropy(logits.clone(), targets, &scales).is_err());
     }
 }
 
@@ -163,8 +189,13 @@ fn the_gradient_of_cross_entropy_by_its_formula() {
             (0..vocab).map(|at| scale * (row[at].exp() / total - f64::from(u8::from(at == target as usize)))),
         );
     }
-    ops::cross_entropy_gradient(&logits, &targets, scale as f32).unwrap();
-    check("gradient", &logits, &expected, 1e-6);
+    let scales = vec![scale as f32; count];
+    let (log_probs, gradient) = ops::cross_entropy(logits.copy().unwrap(), &targets, &scales).unwrap();
+    check("gradient", &gradient, &expected, 1e-6);
+    let scored = ops::token_log_probs(&logits, &targets).unwrap();
+    for (log_prob, (expected, _)) in log_probs.into_iter().zip(scored) {
+        assert!((log_prob - expected).abs() < 1e-6);
+    }
 }
 
 #[test]
@@ -181,9 +212,7 @@ fn ties_go_to_the_lower_id_in_decoding_and_in_scoring() {
         let rows = Tensor::new(logits, &Device::Cpu).unwrap();
         let rows = rows.broadcast_as((vocab, vocab)).unwrap().contiguous().unwrap();
         let scored = ops::token_log_probs(&rows, &(0..vocab as u32).collect::<Vec<_>>()).unwrap();
-        let greedy: Vec<usize> = (0..vocab)
-            .filter(|&id| scored.get(id).unwrap().get(1).unwrap().to_scalar::<f32>().unwrap() == 1.0)
-            .collect();
+        let greedy: Vec<usize> = (0..vocab).filter(|&id| scored[id].1).collect();
         assert_eq!(greedy, [best]);
     }
 }

@@ -12,6 +12,7 @@ use crate::config::{Family, ModelConfig, Rope, RopeScaling};
 use crate::decoder::Decoder;
 use crate::lora::Adapter;
 use crate::sequence::Sequence;
+use crate::weights::Matrix;
 
 /// A vocabulary that no other size of a tiny model equals, so that a mixed-up shape shows.
 pub(super) const VOCAB: usize = 29;
@@ -67,14 +68,14 @@ pub(super) fn decoder(config: &ModelConfig, seed: u64) -> Decoder {
             [_, input] if name.ends_with("_proj.weight") => (1.0 / (*input as f32).sqrt(), 0.0),
             _ => (0.6, 0.0),
         };
-        Ok::<Tensor, std::convert::Infallible>(normal(&mut rng, shape, std, mean))
+        Ok::<Matrix, candle_core::Error>(Matrix::Tensor(normal(&mut rng, shape, std, mean)))
     })
     .unwrap()
 }
 
 /// Every weight by name.
 pub(super) fn weights(decoder: &Decoder) -> BTreeMap<String, Tensor> {
-    decoder.clone().weights_mut().into_iter().map(|(name, weight)| (name, weight.clone())).collect()
+    decoder.clone().weights_mut().unwrap().into_iter().map(|(name, weight)| (name, weight.clone())).collect()
 }
 
 pub(super) fn lora(rank: u32, targets: &[Projection]) -> Lora {

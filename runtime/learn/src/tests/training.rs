@@ -10,8 +10,9 @@ use crate::decoder::Decoder;
 use crate::error::LearnError;
 use crate::lora::Adapter;
 use crate::optim::ADAPTER_ADAMW;
+use crate::run::{StepStats, Trained, train};
 use crate::sequence::Sequence;
-use crate::train::{StepStats, Trained, Trainer, train};
+use crate::train::Trainer;
 
 fn settings(learning_rate: f64, epochs: u32) -> Training {
     Training {
