@@ -1,8 +1,15 @@
 //! What the user typed.
 
+mod text;
+
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use selkie_learn::DeviceChoice;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::text::{GenerateArgs, GrammarArgs, LengthArgs, ScoreArgs, TextModelArgs, TrainArgs};
 
 /// Self-editing language models: adapt a model to a puzzle or a passage by a self-edit it writes itself
 ///
@@ -32,6 +39,11 @@ pub(crate) enum Command {
     Plugin(PluginCommand),
     /// Train a small base model from one of the generated worlds
     Pretrain(PretrainArgs),
+    /// Look at what selkie needs here: processor, GPU, models, tools, home; and say what to do about it
+    Doctor(DoctorArgs),
+    /// Measure training or generation, also against PyTorch where there is one
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// List what was tried, newest first
     Log(LogArgs),
     /// Show one entry of the log, whole
@@ -42,6 +54,14 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Copy a generation's adapter (a PEFT folder) out of the home
     Export(ExportArgs),
+    /// Train an adapter on prompts and completions, or on text
+    Train(TrainArgs),
+    /// Continue prompts, also under several adapters at once or held to a grammar
+    Generate(GenerateArgs),
+    /// Tell how probable completions or texts are
+    Score(ScoreArgs),
+    /// Merge an adapter, or several by weight, into the files of a model
+    Merge(MergeArgs),
 }
 
 /// Where the state is.
@@ -82,6 +102,29 @@ pub(crate) struct ModelArgs {
     pub(crate) model: Option<PathBuf>,
 }
 
+/// Where the model is computed.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArg {
+    /// `cpu` (f32), `cuda` or `cuda:N` (bf16), or `auto`: the first GPU if this selkie was built with the feature
+    /// `cuda` and one can be used, else the CPU
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+}
+
+/// `selkie doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) device: DeviceArg,
+    #[command(flatten)]
+    pub(crate) plugins: PluginsArgs,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `selkie adapt`.
 #[derive(Debug, Args)]
 pub(crate) struct AdaptArgs {
@@ -89,6 +132,8 @@ pub(crate) struct AdaptArgs {
     pub(crate) context: ContextArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArg,
     /// Use this self-edit (- for stdin) instead of asking the model
     #[arg(long, value_name = "FILE")]
     pub(crate) self_edit: Option<PathBuf>,
@@ -263,6 +308,98 @@ pub(crate) struct PretrainArgs {
     pub(crate) checkpoint_every: u64,
 }
 
+/// `selkie bench ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Measure optimiser steps of a LoRA, or one whole self-edit
+    Train(BenchTrainArgs),
+    /// Measure greedy generation
+    Decode(BenchDecodeArgs),
+    /// Be one measured process: JSON on stdin, JSON on stdout
+    #[command(hide = true)]
+    Side,
+}
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Dtype {
+    /// 32 bits a number
+    F32,
+    /// 16 bits a number, with the exponent of 32
+    Bf16,
+}
+
+/// What is measured, and how often.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// `mini` (6 blocks of 256), `slice` (4 blocks of a model of 10^9 parameters), both with random weights, or a
+    /// model folder
+    #[arg(long, default_value = "mini", value_name = "SHAPE")]
+    pub(crate) shape: String,
+    /// How the weights of a random model are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Dtype,
+    /// Threads of each side
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: u16,
+    /// Measurements of each side, which take turns; the least counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) repeats: u16,
+    #[command(flatten)]
+    pub(crate) device: DeviceArg,
+    /// A Python with torch, transformers and peft, to be measured too [default: only selkie is]
+    #[arg(long, value_name = "INTERPRETER")]
+    pub(crate) python: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `selkie bench train`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchTrainArgs {
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
+    /// Sequences of a step [default: 4 for mini, else 2]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) batch: Option<u16>,
+    /// Tokens of a sequence; the second half of them has a loss [default: 512 for mini, else 256]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
+    pub(crate) tokens: Option<u32>,
+    /// Rank of the adapter; alpha is twice that
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) rank: u32,
+    /// Adapters that selkie trains together, each on a batch of its own; times are for one. Python trains one
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) adapters: u16,
+    /// Steps on the clock, after two without
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) steps: u32,
+    /// Instead of one batch, a recorded self-edit of SEAL, trained whole: Python pads as SEAL does
+    #[arg(long, value_name = "RECORDED.json", conflicts_with_all = ["batch", "tokens", "rank", "steps", "adapters"])]
+    pub(crate) seal_edit: Option<PathBuf>,
+    /// Tokens that Python pads every sequence of the self-edit to; 0 for no pads [default: 2048]
+    #[arg(long, requires = "seal_edit", value_parser = clap::value_parser!(u16).range(..=2048))]
+    pub(crate) pad_to: Option<u16>,
+}
+
+/// `selkie bench decode`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchDecodeArgs {
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
+    /// Tokens of the prompt
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) tokens: u32,
+    /// Tokens to make
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) new_tokens: u32,
+    /// How Python holds the weights [default: as they are stored, by --dtype]
+    #[arg(long, value_enum)]
+    pub(crate) python_dtype: Option<Dtype>,
+}
+
 /// `selkie log`.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
@@ -305,6 +442,8 @@ pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
+    pub(crate) device: DeviceArg,
+    #[command(flatten)]
     pub(crate) plugins: PluginsArgs,
     #[command(flatten)]
     pub(crate) home: HomeArgs,
@@ -320,4 +459,47 @@ pub(crate) struct ExportArgs {
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) home: HomeArgs,
+}
+
+/// `selkie merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The Hugging Face folder of the base model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// A PEFT folder, with :WEIGHT to multiply its update (1 if left out; may be negative); several are added up
+    #[arg(long = "adapter", value_name = "DIR[:WEIGHT]", required = true)]
+    pub(crate) adapters: Vec<WeightedFolder>,
+    /// The new folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Write the sum as an adapter (a PEFT folder) instead of a whole model
+    #[arg(long)]
+    pub(crate) as_adapter: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `DIR` or `DIR:WEIGHT`. What follows the last colon is a weight if it is a number.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WeightedFolder {
+    pub(crate) folder: PathBuf,
+    pub(crate) weight: f64,
+}
+
+impl FromStr for WeightedFolder {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<WeightedFolder, String> {
+        let parts = text.rsplit_once(':').and_then(|(dir, weight)| Some((dir, weight.parse::<f64>().ok()?)));
+        let (folder, weight) = parts.unwrap_or((text, 1.0));
+        if folder.is_empty() {
+            return Err("expected a folder".to_owned());
+        }
+        if !weight.is_finite() {
+            return Err(format!("the weight is {weight}; expected a finite number"));
+        }
+        Ok(WeightedFolder { folder: folder.into(), weight })
+    }
 }

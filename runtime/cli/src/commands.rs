@@ -1,16 +1,23 @@
 //! One command a file.
 
 mod adapt;
+mod bench;
+mod doctor;
 mod edit;
 mod export;
+mod generate;
 mod log;
+mod merge;
 mod plugin;
 mod pretrain;
 mod replay;
 mod rollback;
 mod schema;
+mod score;
 mod show;
+mod text;
 mod tool;
+mod train;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -22,6 +29,8 @@ use crate::error::CommandError;
 pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Adapt(args) => adapt::run(&args),
+        Command::Bench(command) => bench::run(command),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Edit(command) => edit::run(&command),
         Command::Schema(args) => schema::run(&args),
         Command::Tool(command) => tool::run(&command),
@@ -32,6 +41,10 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Rollback(args) => rollback::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Merge(args) => merge::run(&args),
     }
 }
 

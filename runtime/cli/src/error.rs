@@ -61,18 +61,14 @@ impl CommandError {
         self
     }
 
+    /// The same error, of one of several files.
+    pub(crate) fn about(mut self, path: &Path) -> CommandError {
+        self.message = format!("`{}`: {}", path.display(), self.message);
+        self
+    }
+
     fn of(kind: Kind, error: &dyn std::error::Error) -> CommandError {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            if !message.contains(&text) {
-                // Writing to a String cannot fail.
-                let _ = write!(message, ": {text}");
-            }
-            source = cause.source();
-        }
-        CommandError { kind, message, hints: Vec::new() }
+        CommandError { kind, message: chain(error), hints: Vec::new() }
     }
 
     /// Prints the error to stderr and gives its exit code.
@@ -92,6 +88,21 @@ impl CommandError {
             Kind::Internal => ExitCode::from(3),
         }
     }
+}
+
+/// What an error says, and its causes say beyond that.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            // Writing to a String cannot fail.
+            let _ = write!(message, ": {text}");
+        }
+        source = cause.source();
+    }
+    message
 }
 
 impl From<StepError> for CommandError {

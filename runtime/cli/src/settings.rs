@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use selkie_edit::limits::{CONTEXT_BYTES_MAX, EDIT_BYTES_MAX};
 use selkie_edit::{Context, Puzzle};
+use selkie_learn::{Decoder, DeviceChoice, ModelFiles};
 
 use crate::args::{ContextArgs, HomeArgs};
 use crate::error::CommandError;
@@ -36,6 +37,11 @@ pub(crate) fn context(args: &ContextArgs) -> Result<Context, CommandError> {
     let solutions = args.solutions.as_deref().map(|path| read_text(path, CONTEXT_BYTES_MAX)).transpose()?;
     let puzzle = Puzzle::from_challenges(&text, solutions.as_deref(), task).map_err(named)?;
     Ok(Context::Puzzle(puzzle))
+}
+
+/// A model's weights on a device.
+pub(crate) fn open_decoder(files: &ModelFiles, device: DeviceChoice) -> Result<Decoder, CommandError> {
+    Ok(files.decoder_on(&device.resolve()?)?)
 }
 
 /// A self-edit's text, from a file or stdin. One byte more than an edit may have is read, so that the edit's own

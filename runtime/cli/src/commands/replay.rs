@@ -17,8 +17,9 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, CommandError> {
     let domain = entry.episode().map(|episode| episode.record.context.domain);
     let domain = domain
         .ok_or_else(|| CommandError::input(format!("{} is a rollback: nothing to replay", entry.id)))?;
-    let runtime =
-        Runtime::open(&model_files(args.model.model.as_deref(), domain)?, args.plugins.plugins.clone())?;
+    let files = model_files(args.model.model.as_deref(), domain)?;
+    let compute = args.device.device.resolve()?;
+    let runtime = Runtime::open_on(&files, args.plugins.plugins.clone(), &compute)?;
     let bar = progress::bar(0);
     let replayed = replay(&runtime, &reader, &entry, &mut |event| {
         if let Event::Step(stats) = event {

@@ -4,8 +4,13 @@
 mod adapt;
 mod arc_twelve;
 mod bad_input;
+mod bench;
+mod doctor;
 mod dropped_in;
 mod edits_and_tools;
 mod kill;
 mod ledger;
+mod merge;
 mod support;
+mod text;
+mod train;
