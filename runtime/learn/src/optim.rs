@@ -38,31 +38,31 @@ impl AdamW {
         AdamW { config, step: 0, moments: Vec::new() }
     }
 
-    /// The parameters after one step on `factor` times the gradients, in the same order as before at every call.
+    /// Takes one step on `factor` times the gradients that stand beside the parameters, which come in the same order
+    /// at every call.
     pub(crate) fn step(
         &mut self,
-        parameters: &[(&Tensor, &Tensor)],
+        parameters: &mut [(&mut Tensor, &Tensor)],
         factor: f64,
         learning_rate: f64,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<()> {
         if self.moments.is_empty() {
-            for (parameter, _) in parameters {
+            for (parameter, _) in &*parameters {
                 self.moments.push((parameter.zeros_like()?, parameter.zeros_like()?));
             }
         }
         self.step += 1;
         let change = Change::new(self.config, self.step, factor, learning_rate);
-        let mut updated = Vec::with_capacity(parameters.len());
-        for ((parameter, gradient), moments) in parameters.iter().zip(&mut self.moments) {
-            let all = [parameter, gradient, &moments.0, &moments.1];
-            let [parameter, mean, square] = match has_kernels(parameter) {
+        for ((parameter, gradient), moments) in parameters.iter_mut().zip(&mut self.moments) {
+            let all = [&**parameter, *gradient, &moments.0, &moments.1];
+            let [updated, mean, square] = match has_kernels(parameter) {
                 true => change.apply(all)?,
                 false => change.apply_portable(all)?,
             };
             *moments = (mean, square);
-            updated.push(parameter);
+            **parameter = updated;
         }
-        Ok(updated)
+        Ok(())
     }
 }
 
@@ -229,15 +229,15 @@ mod tests {
             first[1] * 0.95 + 0.4 / 4.1,
         ];
         for (gradient, expected) in gradients.iter().zip([first, second]) {
-            let updated = adamw.step(&[(&parameter, &tensor(gradient))], 1.0, 0.1).expect("a step");
-            parameter = updated.into_iter().next().expect("a parameter");
+            adamw.step(&mut [(&mut parameter, &tensor(gradient))], 1.0, 0.1).expect("a step");
             for (found, expected) in parameter.to_vec1::<f32>().expect("values").iter().zip(expected) {
                 assert!((f64::from(*found) - expected).abs() < 1e-6, "{found}, expected {expected}");
             }
         }
         // A rate of 0 changes nothing but still counts.
-        let same = adamw.step(&[(&parameter, &tensor(&[9.0, 9.0]))], 1.0, 0.0).expect("a step");
-        assert_eq!(same[0].to_vec1::<f32>().expect("values"), parameter.to_vec1::<f32>().expect("values"));
+        let mut same = parameter.clone();
+        adamw.step(&mut [(&mut same, &tensor(&[9.0, 9.0]))], 1.0, 0.0).expect("a step");
+        assert_eq!(same.to_vec1::<f32>().expect("values"), parameter.to_vec1::<f32>().expect("values"));
         assert_eq!(adamw.step, 3);
     }
 

@@ -176,12 +176,9 @@ impl<'a> Pretraining<'a> {
             let change = orthogonalise(&nesterov)?.affine(self.settings.muon_lr * rate * scale, 0.0)?;
             *weight = (&*weight - change)?;
         }
-        let pairs: Vec<(&Tensor, &Tensor)> =
-            others.iter().map(|(weight, gradient)| (&**weight, gradient)).collect();
-        let updated = self.adamw.step(&pairs, 1.0, self.settings.adamw_lr * rate)?;
-        for ((weight, _), updated) in others.into_iter().zip(updated) {
-            *weight = updated;
-        }
+        let mut pairs: Vec<(&mut Tensor, &Tensor)> =
+            others.iter_mut().map(|(weight, gradient)| (&mut **weight, &*gradient)).collect();
+        self.adamw.step(&mut pairs, 1.0, self.settings.adamw_lr * rate)?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 use crate::decoder::{Decoder, Gradients, Keep, Lane, Rows, Wanted};
 use crate::error::LearnError;
-use crate::lora::{Adapter, LoraPair, check_dropout};
+use crate::lora::{Adapter, check_dropout};
 use crate::ops::{self, Dropout};
 use crate::optim::{AdamW, AdamWConfig, MAX_GRAD_NORM, clip_factor};
 use crate::sequence::Sequence;
@@ -95,14 +95,9 @@ impl Learner {
     ) -> Result<f64, LearnError> {
         let flat: Vec<_> = gradients.values().flat_map(|(a, b)| [a, b]).collect();
         let (norm, factor) = clip_factor(&flat, self.options.max_grad_norm)?;
-        let current = self.adapter.pairs.values().flat_map(|pair| [&pair.a, &pair.b]);
-        let parameters: Vec<_> = current.zip(flat).collect();
-        let mut updated = self.optimizer.step(&parameters, factor, learning_rate)?.into_iter();
-        for pair in self.adapter.pairs.values_mut() {
-            if let (Some(a), Some(b)) = (updated.next(), updated.next()) {
-                *pair = LoraPair { a, b, scale: pair.scale };
-            }
-        }
+        let current = self.adapter.pairs.values_mut().flat_map(|pair| [&mut pair.a, &mut pair.b]);
+        let mut parameters: Vec<_> = current.zip(flat).collect();
+        self.optimizer.step(&mut parameters, factor, learning_rate)?;
         Ok(norm)
     }
 }
