@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
-    let adapter = run.into_adapter()?;
+    let adapter = run.finish()?.adapter;
 
     println!("\nafter:");
     ask(&model, Some(&adapter))?;

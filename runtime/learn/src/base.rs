@@ -11,6 +11,7 @@ use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::device::Compute;
 use crate::error::LearnError;
+use crate::files::hex;
 use crate::mapped::Mapped;
 use crate::weights::{Bytes, Shard};
 
@@ -89,7 +90,7 @@ impl ModelFiles {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(&**bytes);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(hash)
     }
 
     /// The decoder of these files on a device, computing in `kind`: see [`Decoder::to_device`]. No second copy is made

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::codec::Codec;
 use crate::error::LearnError;
+use crate::files::hex;
 use crate::sequence::Sequence;
 
 /// What an adapter is trained on. At least one sequence, at least one labelled token.
@@ -136,7 +137,7 @@ pub(crate) fn digest(sequences: &[Sequence]) -> String {
             hash.update([u8::from(*labelled)]);
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash)
 }
 
 #[cfg(test)]

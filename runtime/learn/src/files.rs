@@ -1,9 +1,16 @@
-//! Files that are replaced as a whole.
+//! What files need: their digest as text, and being replaced as a whole.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::error::LearnError;
+
+/// A digest as 64 hex digits.
+pub(crate) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Replaces a file so that a crash leaves either the old or the new one: written beside it, synced, renamed.
 ///

@@ -29,7 +29,7 @@ pub(crate) use rows::{
     swiglu_backward, token_log_probs,
 };
 pub(crate) use values::Values;
-pub(crate) use vector::{dot, vectorised};
+pub(crate) use vector::{dot, exp, vectorised};
 
 /// Runs `work` on a thread of the pool, where it stays: every parallel operation that is begun elsewhere is handed
 /// over to the pool and waited for, and its data moves from one core's cache to another's.

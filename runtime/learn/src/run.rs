@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::decoder::Decoder;
 use crate::error::LearnError;
-use crate::files::replace_file;
+use crate::files::{hex, replace_file};
 use crate::lora::{Adapter, LoraConfig};
 use crate::optim::{ADAPTER_ADAMW, AdamWConfig, MAX_GRAD_NORM, learning_rate_at};
 use crate::sequence::Sequence;
@@ -202,18 +202,6 @@ impl<'a> Run<'a> {
         }
         let adapter = self.learner.adapter.to_device(&Device::Cpu)?;
         Ok(Trained { adapter, steps: self.stats })
-    }
-
-    /// The adapter of a run that is over, also of one that was continued after its last step.
-    ///
-    /// # Errors
-    /// [`LearnError::Diverged`] when a weight is not finite.
-    pub fn into_adapter(self) -> Result<Adapter, LearnError> {
-        if is_finite(&self.learner.adapter)? {
-            return self.learner.adapter.to_device(&Device::Cpu);
-        }
-        let step = self.steps_done().saturating_sub(1);
-        Err(LearnError::Diverged { step, loss: f32::NAN, learning_rate: self.settings.learning_rate })
     }
 
     fn turn(&mut self) -> (Turn<'_>, usize) {
@@ -435,10 +423,6 @@ fn checksum(tensors: &BTreeMap<String, Tensor>) -> Result<String, LearnError> {
         }
     }
     Ok(hex(hash))
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A and B of every pair, in the order in which the optimiser knows them.

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::constraint::Constraint;
 use crate::error::LearnError;
+use crate::ops::exp;
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -281,29 +282,6 @@ fn pick(weights: &[f32], share: f64) -> usize {
     weights[..end].iter().rposition(|&weight| weight > 0.0).unwrap_or(0)
 }
 
-/// `exp` within 2 units in the last place, for inputs up to 88; at least `exp(-87)`. Written so that the compiler
-/// makes vector instructions of it, and the same on every processor, unlike the library's.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer without a branch or a call.
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let n = rounded - ROUND;
-    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.5;
-    // The lowest bits of the rounded sum are those of n, whose place is that of an exponent.
-    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
-    (p * r * r + r + 1.0) * power
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -491,16 +469,5 @@ mod tests {
                 format!("generation: logit 0 of 2 is inf; {numbers}")
             );
         }
-    }
-
-    #[test]
-    fn exp_is_close_and_keeps_what_is_no_number() {
-        for i in -8000..=8000 {
-            let x = i as f32 / 100.0;
-            let (ours, theirs) = (exp(x), f64::from(x).exp() as f32);
-            assert!((ours - theirs).abs() / theirs < 2.4e-7, "exp({x}) = {ours}, expected {theirs}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert!(exp(f32::NEG_INFINITY) < 1e-37 && exp(f32::NAN).is_nan());
     }
 }

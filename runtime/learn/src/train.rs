@@ -6,11 +6,13 @@
 //! Deterministic on the CPU: the same base, batches, settings and seed give the same adapter, bit for bit, on one
 //! kind of processor. Nothing here evaluates or decides.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 
 use crate::decoder::{Decoder, Gradients, Keep, Lane, Rows, Wanted};
 use crate::error::LearnError;
-use crate::lora::{Adapter, check_dropout};
+use crate::lora::{Adapter, Site, check_dropout};
 use crate::ops::{self, Dropout};
 use crate::optim::{AdamW, AdamWConfig, MAX_GRAD_NORM, clip_factor};
 use crate::sequence::Sequence;
@@ -90,13 +92,19 @@ impl Learner {
 
     fn update(
         &mut self,
-        gradients: &std::collections::BTreeMap<crate::lora::Site, (Tensor, Tensor)>,
+        gradients: &BTreeMap<Site, (Tensor, Tensor)>,
         learning_rate: f64,
     ) -> Result<f64, LearnError> {
-        let flat: Vec<_> = gradients.values().flat_map(|(a, b)| [a, b]).collect();
+        let flat: Vec<&Tensor> = gradients.values().flat_map(|(a, b)| [a, b]).collect();
         let (norm, factor) = clip_factor(&flat, self.options.max_grad_norm)?;
-        let current = self.adapter.pairs.values_mut().flat_map(|pair| [&mut pair.a, &mut pair.b]);
-        let mut parameters: Vec<_> = current.zip(flat).collect();
+        let mut parameters = Vec::with_capacity(flat.len());
+        for (site, pair) in &mut self.adapter.pairs {
+            let Some((a, b)) = gradients.get(site) else {
+                let module = site.module();
+                return Err(LearnError::Adapter(format!("BUG: no gradient of `{module}` was made")));
+            };
+            parameters.extend([(&mut pair.a, a), (&mut pair.b, b)]);
+        }
         self.optimizer.step(&mut parameters, factor, learning_rate)?;
         Ok(norm)
     }
@@ -117,16 +125,16 @@ pub(crate) fn step(
         let key = selkie_edit::derive_seed(seed, &format!("dropout/{}", learner.optimizer.step));
         (dropout > 0.0).then_some(Dropout { share: dropout, key, first: 0, first_asked: 0 })
     };
-    let parts: Vec<Part<'_>> = turns
-        .iter()
-        .map(|turn| Part {
-            adapter: Some(&turn.learner.adapter),
-            batch: &turn.batch,
-            dropout: dropout(turn.learner),
-        })
-        .collect();
-    let (losses, gradients) = ops::on_pool(|| loss_and_gradients(decoder, &parts, Wanted::Adapter, options))?;
     ops::on_pool(|| {
+        let parts: Vec<Part<'_>> = turns
+            .iter()
+            .map(|turn| Part {
+                adapter: Some(&turn.learner.adapter),
+                batch: &turn.batch,
+                dropout: dropout(turn.learner),
+            })
+            .collect();
+        let (losses, gradients) = loss_and_gradients(decoder, &parts, Wanted::Adapter, options)?;
         let mut seen = Vec::with_capacity(turns.len());
         for ((turn, loss), gradients) in turns.iter_mut().zip(losses).zip(&gradients.lanes) {
             let grad_norm = turn.learner.update(gradients, turn.learning_rate)?;

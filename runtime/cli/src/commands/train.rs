@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use selkie_learn::optim::{ADAPTER_ADAMW, AdamWConfig};
 use selkie_learn::run::advance;
-use selkie_learn::{Adapter, LearnError, LoraConfig, PassOptions, Run, RunSettings, Sequence, peft};
+use selkie_learn::{Adapter, LearnError, LoraConfig, PassOptions, Run, RunSettings, Sequence, Trained, peft};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -277,9 +277,9 @@ fn finish(
     for ((job, path), data) in jobs.into_iter().zip(&args.data).zip(data) {
         let steps = job.run.as_ref().map_or(0, Run::steps);
         let done = Finished { folder: job.folder, metrics: job.metrics, steps };
-        match job.run.and_then(Run::into_adapter) {
+        match job.run.and_then(Run::finish) {
             Err(error) => failures.push((path, error)),
-            Ok(adapter) => {
+            Ok(Trained { adapter, .. }) => {
                 let files = peft::to_files_with(&adapter, &model.reference(), &lora)?;
                 peft::write(done.folder.path(), &files, peft::Existing::Replace)?;
                 reports.push(Report::of(path, &done, data, &adapter));
