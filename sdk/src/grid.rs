@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn only_rectangles_of_ten_colours_are_grids() {
-        assert!(Grid::new(1, 2, vec![0, 9]).is_some());
+        assert_eq!(Grid::new(1, 2, vec![0, 9]).map(|grid| grid.cells), Some(vec![0, 9]));
         assert!(Grid::new(1, 2, vec![0]).is_none());
         assert!(Grid::new(1, 1, vec![10]).is_none());
         assert!(Grid::new(0, 0, vec![]).is_none());

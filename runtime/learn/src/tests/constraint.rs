@@ -322,10 +322,15 @@ fn what_a_stream_may_not_do_is_an_error() {
     insta::assert_snapshot!(constraint.accept(5).unwrap_err(), @r#"constrained decoding: Parser Error: token "&" doesn't satisfy the grammar; byte '&' fails parse"#);
     assert!(!constraint.is_finished());
     insta::assert_snapshot!(constraint.mask(&mut vec![0.0; small.vocabulary.size()]).unwrap_err(), @r#"constrained decoding: Parser Error: token "&" doesn't satisfy the grammar; byte '&' fails parse"#);
-    assert!(start.clone().accept(9_999_999).is_err());
-    assert!(start.clone().accept(small.end).is_err());
+    let refused = |id| start.clone().accept(id).unwrap_err().to_string();
+    insta::assert_snapshot!(refused(9_999_999), @"constrained decoding: token id 9999999 out of range");
+    let unfit = |id: u32| format!("[{id}]\" doesn't satisfy the grammar; byte 'ÿ' fails parse");
+    let end = refused(small.end);
+    assert!(end.ends_with(&unfit(small.end)), "{end}");
     // A token of the model that the tokenizer does not have.
-    assert!(start.clone().accept(small.vocabulary.size() as u32 - 1).is_err());
+    let padding = small.vocabulary.size() as u32 - 1;
+    let unknown = refused(padding);
+    assert!(unknown.ends_with(&unfit(padding)), "{unknown}");
 }
 
 #[test]

@@ -170,9 +170,14 @@ fn log_probabilities_of_all_targets_sum_to_one() {
         assert_eq!(row.1, target == best);
     }
     for (targets, logits) in [(&targets[..3], &logits), (&[0, 11][..], &rows(&logits, 0, 2))] {
-        assert!(ops::token_log_probs(logits, targets).is_err());
         let scales = vec![1.0; targets.len()];
-        assert!(ops::cross_entropy(logits.clone(), targets, &scales).is_err());
+        for error in [
+            ops::token_log_probs(logits, targets).unwrap_err(),
+            ops::cross_entropy(logits.clone(), targets, &scales).unwrap_err(),
+        ] {
+            let expected = format!("BUG: {} targets for {} rows", targets.len(), logits.dims()[0]);
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
     }
 }
 

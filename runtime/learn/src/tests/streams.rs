@@ -457,5 +457,9 @@ fn requests_that_cannot_be_run_are_refused() {
     insta::assert_snapshot!(logits(None, &[], &[]), @"this model cannot be given this context: the sequence is empty");
     insta::assert_snapshot!(logits(None, &[1, 2], &[0]), @"this model cannot be given this context: a sequence of 2 tokens has 1 positions; expected one a token");
     assert!(logits(Some(&other), &[1], &[0]).starts_with("the adapter cannot be used"));
-    assert!(score(&decoder, Some(&deep), &[sequence(&mut rng(1), 3, 1)]).is_err());
+    let scored = score(&decoder, Some(&deep), &[sequence(&mut rng(1), 3, 1)]).unwrap_err().to_string();
+    assert!(
+        scored.ends_with("`model.layers.2.self_attn.q_proj` is not in this model of 2 blocks"),
+        "{scored}"
+    );
 }

@@ -509,5 +509,5 @@ fn an_empty_adapter_trains_to_nothing() {
     };
     let mut bad = Adapter::default();
     bad.pairs.insert(Site { layer: 0, projection: Projection::QProj }, zero);
-    assert!(Trainer::new(&decoder, bad, ADAPTER_ADAMW).is_err());
+    insta::assert_snapshot!(Trainer::new(&decoder, bad, ADAPTER_ADAMW).unwrap_err(), @"the adapter cannot be used: `model.layers.0.self_attn.q_proj` has A [0, 24] and B [40, 0] for a layer of 40x24");
 }
