@@ -7,12 +7,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::context::Domain;
+
 /// What a tool works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolKind {
     /// Batches of tasks of grids.
     PuzzleAugmenter,
+    /// A passage and what a model wrote about it.
+    TextAugmenter,
+    /// Answers, grids and self-edits, which it scores. No part of a self-edit: a model does not choose who
+    /// grades it.
+    Grader,
 }
 
 /// Which component a tool comes from.
@@ -72,6 +79,12 @@ impl Catalogue {
     /// The tool of that name.
     pub fn get(&self, name: &str) -> Option<&ToolSpec> {
         self.tools.get(name)
+    }
+
+    /// The tools that a self-edit for this kind of context may use.
+    pub fn suited(&self, domain: Domain) -> Catalogue {
+        let suited = self.tools.iter().filter(|(_, tool)| tool.kind == domain.tool_kind());
+        Catalogue { tools: suited.map(|(name, tool)| (name.clone(), tool.clone())).collect() }
     }
 
     /// All tools, by name.

@@ -84,10 +84,10 @@ impl Context {
 
 impl Domain {
     /// The kind of tool that works on this kind of context.
-    pub fn tool_kind(self) -> Option<ToolKind> {
+    pub fn tool_kind(self) -> ToolKind {
         match self {
-            Domain::Puzzle => Some(ToolKind::PuzzleAugmenter),
-            Domain::Passage => None,
+            Domain::Puzzle => ToolKind::PuzzleAugmenter,
+            Domain::Passage => ToolKind::TextAugmenter,
         }
     }
 }

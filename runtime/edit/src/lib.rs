@@ -42,6 +42,7 @@ pub mod schema;
 pub mod seal;
 mod seed;
 pub mod self_edit;
+pub mod tool_data;
 mod validate;
 mod validator;
 mod wording;
@@ -61,5 +62,6 @@ pub use seed::{SplitMix64, derive_seed};
 pub use self_edit::{
     Dialect, Lora, LossOn, Permute, Projection, Schedule, SelfEdit, ToolCall, Training, TrainingDefaults,
 };
+pub use tool_data::{Score, Submission, SubmissionKind, TextSource};
 pub use validate::{validate, validate_call};
 pub use validator::{SchemaError, Validator};

@@ -20,8 +20,7 @@ const TOOLS_LISTED_MAX: usize = 64;
 /// One line a tool for this kind of context, `name {param: type}: summary`; an optional parameter has a
 /// question mark. Empty when no tool suits.
 pub fn tool_list(catalogue: &Catalogue, domain: Domain) -> String {
-    let suited: Vec<&ToolSpec> =
-        catalogue.iter().filter(|tool| Some(tool.kind) == domain.tool_kind()).collect();
+    let suited: Vec<&ToolSpec> = catalogue.iter().filter(|tool| tool.kind == domain.tool_kind()).collect();
     let mut list = String::new();
     for tool in suited.iter().take(TOOLS_LISTED_MAX) {
         let line = format!("{} {}: {}", tool.name, params(&tool.params_schema), tool.summary);

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalogue::{Catalogue, ToolSpec};
+use crate::catalogue::{Catalogue, ToolKind, ToolSpec};
 use crate::draft::EditDraft;
 use crate::json;
 use crate::seal::SealArcDraft;
@@ -21,8 +21,9 @@ const TOOL: &str = "/$defs/tool";
 /// parameter schema. With an empty catalogue any name and any parameters are accepted.
 pub fn compose(catalogue: &Catalogue) -> Value {
     let mut schema = generated::<EditDraft>(SELF_EDIT_ID);
-    let branches: Vec<Value> =
-        catalogue.iter().enumerate().map(|(index, tool)| branch(tool, index)).collect();
+    // Graders are not for the model to choose.
+    let tools = catalogue.iter().filter(|tool| tool.kind != ToolKind::Grader);
+    let branches: Vec<Value> = tools.enumerate().map(|(index, tool)| branch(tool, index)).collect();
     if !branches.is_empty()
         && let Some(definition) = schema.pointer_mut(TOOL)
     {

@@ -131,7 +131,7 @@ fn check_call(value: &Value, at: &str, validator: &Validator, domain: Domain, pr
         problems.push(unknown_tool(name, at, validator, domain));
         return;
     };
-    if domain.tool_kind() != Some(tool.kind) {
+    if domain.tool_kind() != tool.kind {
         let problem =
             Problem::new(Code::WrongKind, format!("{at}/tool"), tools_for(domain), quoted(tool, name));
         problems.push(problem);
@@ -183,8 +183,7 @@ fn check_params(params: &Value, at: &str, tool: &CompiledTool, are_written: bool
 
 fn unknown_tool(name: &str, at: &str, validator: &Validator, domain: Domain) -> Problem {
     let kind = domain.tool_kind();
-    let suited =
-        validator.tools.iter().filter(|(_, tool)| Some(tool.kind) == kind).map(|(name, _)| name.as_str());
+    let suited = validator.tools.iter().filter(|(_, tool)| tool.kind == kind).map(|(name, _)| name.as_str());
     let names = wording::listed(suited, Some(name));
     let expected = if names.is_empty() { tools_for(domain).to_owned() } else { format!("one of {names}") };
     Problem::new(Code::UnknownTool, format!("{at}/tool"), expected, wording::found(&Value::from(name)))
@@ -192,14 +191,17 @@ fn unknown_tool(name: &str, at: &str, validator: &Validator, domain: Domain) -> 
 
 fn tools_for(domain: Domain) -> &'static str {
     match domain.tool_kind() {
-        Some(ToolKind::PuzzleAugmenter) => "a tool that works on puzzles",
-        None => "no tools, as none works on passages",
+        ToolKind::PuzzleAugmenter => "a tool that works on puzzles",
+        ToolKind::TextAugmenter => "a tool that works on passages",
+        ToolKind::Grader => "a grader",
     }
 }
 
 fn quoted(tool: &CompiledTool, name: &str) -> String {
     let kind = match tool.kind {
         ToolKind::PuzzleAugmenter => "a puzzle augmenter",
+        ToolKind::TextAugmenter => "a text augmenter",
+        ToolKind::Grader => "a grader",
     };
     format!("`{name}`, {kind}")
 }
@@ -297,9 +299,10 @@ fn seal_arc(
 /// Whether the tools behind a flag are loaded and take the parameters that SEAL's sets have.
 fn check_flag((flag, pipelines): &FlagPipelines, validator: &Validator, problems: &mut Problems) {
     let is_usable = |call: &&ToolCall| {
-        validator.tools.get(&call.tool).is_some_and(|tool| {
-            Some(tool.kind) == Domain::Puzzle.tool_kind() && tool.params.accepts(&call.params)
-        })
+        validator
+            .tools
+            .get(&call.tool)
+            .is_some_and(|tool| tool.kind == Domain::Puzzle.tool_kind() && tool.params.accepts(&call.params))
     };
     let mut missing: Vec<&str> =
         pipelines.iter().flatten().filter(|call| !is_usable(call)).map(|call| call.tool.as_str()).collect();

@@ -147,7 +147,7 @@ impl Model {
         let Codec::Chat(chat) = &self.codec else { return Ok(None) };
         let config = self.decoder.config();
         let vocabulary = chat.vocabulary(config.vocab_size, &config.eos_ids)?;
-        let grammar = self_edit_grammar(&schema::compose(catalogue), domain);
+        let grammar = self_edit_grammar(&schema::compose(&catalogue.suited(domain)), domain);
         Constraint::new(vocabulary, &grammar).map(Some)
     }
 

@@ -16,7 +16,9 @@ mod laws;
 mod limiter;
 pub mod limits;
 pub mod manifest;
+mod work;
 
 pub use error::{GuestErrorKind, ToolError};
 pub use host::{CallResult, HostOptions, Session, ToolHost};
 pub use limits::Limits;
+pub use work::{Made, Work};

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use schemars::JsonSchema;
-use selkie_edit::ToolKind;
+use selkie_edit::{SubmissionKind, ToolKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -46,9 +46,21 @@ pub struct Manifest {
     /// The plugin's version, such as `0.1.0`.
     #[schemars(regex(pattern = r"^[0-9A-Za-z.+-]{1,64}$"))]
     pub version: String,
-    /// Its tools, at least one.
+    /// What it asks of the host. It gets nothing that the operator does not grant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1))]
+    pub asks: Vec<Capability>,
+    /// Its tools, at least one. A plugin with graders has nothing else.
     #[schemars(length(min = 1, max = 64))]
     pub tools: Vec<ToolManifest>,
+}
+
+/// Something that the host can do for a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Likelihoods and completions of the model that is being adapted.
+    HostModel,
 }
 
 /// One tool of a manifest.
@@ -60,6 +72,10 @@ pub struct ToolManifest {
     pub name: String,
     /// What it works on.
     pub kind: ToolKind,
+    /// What a grader grades; for a grader, and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SubmissionKind")]
+    pub takes: Option<SubmissionKind>,
     /// One line for people and for the model's prompt.
     #[schemars(length(min = 1, max = 300))]
     pub summary: String,
@@ -144,6 +160,12 @@ pub enum ManifestError {
         /// The rule.
         problem: SchemaProblem,
     },
+    /// A plugin that grades and also makes what is graded.
+    #[error("graders beside other tools; a plugin that grades has graders alone")]
+    GraderWithOthers,
+    /// `takes` on another kind of tool, or a grader without it.
+    #[error("tool `{0}`: `takes` goes with kind `grader`, and a grader needs it")]
+    Takes(String),
     /// Laws that do not fit together.
     #[error("tool `{0}`: `growth_max` (1 to {GROWTH_MAX}) goes with shape `bounded` and with nothing else")]
     Laws(String),
@@ -224,6 +246,10 @@ impl Manifest {
                 return Err(ManifestError::Twice(tool.name.clone()));
             }
         }
+        let is_grader = |tool: &&ToolManifest| tool.kind == ToolKind::Grader;
+        if (1..self.tools.len()).contains(&self.tools.iter().filter(is_grader).count()) {
+            return Err(ManifestError::GraderWithOthers);
+        }
         Ok(())
     }
 }
@@ -241,6 +267,9 @@ impl ToolManifest {
             || length > SUMMARY_CHARS_MAX
         {
             return Err(ManifestError::Summary(self.name.clone()));
+        }
+        if (self.kind == ToolKind::Grader) != self.takes.is_some() {
+            return Err(ManifestError::Takes(self.name.clone()));
         }
         check_schema(&self.params)
             .map_err(|problem| ManifestError::Schema { tool: self.name.clone(), problem })?;
@@ -374,7 +403,7 @@ mod tests {
         assert_eq!(error(|m| m["tools"][0]["laws"] = json!({"growth_max": 2})), Laws("demo.tool".into()));
         assert_eq!(error(|m| m["tools"][0]["laws"] = json!({"shape": "bounded"})), Laws("demo.tool".into()));
         assert!(matches!(error(|m| m["more"] = json!(1)), Json(_)));
-        assert!(matches!(error(|m| m["tools"][0]["kind"] = json!("grader")), Json(_)));
+        assert!(matches!(error(|m| m["tools"][0]["kind"] = json!("oracle")), Json(_)));
         let long = " ".repeat(MANIFEST_BYTES_MAX + 1);
         assert_eq!(Manifest::parse(&long), Err(TooLarge { found: MANIFEST_BYTES_MAX + 1 }));
     }

@@ -68,7 +68,7 @@ pub fn self_edit_grammar(schema: &Value, domain: Domain) -> Grammar {
 /// Leaves out what validation would refuse for this kind of context, and what a model is led into by a spelling.
 fn suit(schema: &mut Value, domain: Domain) {
     suit_training(schema);
-    let has_tools = schema.pointer("/$defs/tool/anyOf").is_some() && domain.tool_kind().is_some();
+    let has_tools = schema.pointer("/$defs/tool/anyOf").is_some();
     let Some(data) = schema.pointer_mut("/$defs/data").and_then(Value::as_object_mut) else { return };
     if domain == Domain::Passage {
         // Otherwise `include_source` alone could leave nothing to learn.

@@ -156,7 +156,7 @@ fn spec(name: &str, params_schema: Value) -> ToolSpec {
 
 /// Every finished edit of `count` random models is valid; how many finished.
 fn check_edits(fixture: &Fixture, catalogue: &Catalogue, domain: Domain, count: u64) -> u64 {
-    let grammar = self_edit_grammar(&schema::compose(catalogue), domain);
+    let grammar = self_edit_grammar(&schema::compose(&catalogue.suited(domain)), domain);
     let start = Constraint::new(&fixture.vocabulary, &grammar).unwrap();
     let validator = Validator::new(catalogue).unwrap();
     let mut finished = 0;
