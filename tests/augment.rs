@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use selkie_edit::seal::SealFlags;
 use selkie_edit::{Example, Grid, LeaveOut, PlannedCall, Task, expand_round, leave_out, task_digest};
-use selkie_tools::{HostOptions, Limits, ToolHost};
+use selkie_tools::{Grants, HostOptions, Limits, ToolHost};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -29,9 +29,12 @@ fn read<T: DeserializeOwned>(variable: &str, default: &str, file: &str) -> Optio
 
 fn host() -> ToolHost {
     let options = match std::env::var_os("SELKIE_AUGMENT_PLUGINS") {
-        Some(folder) => {
-            HostOptions { built_in: false, plugins: Some(folder.into()), limits: Limits::default() }
-        }
+        Some(folder) => HostOptions {
+            built_in: false,
+            plugins: Some(folder.into()),
+            limits: Limits::default(),
+            grants: Grants::none(),
+        },
         None => HostOptions::new(None),
     };
     ToolHost::new(options).expect("the built-in plugins load")
@@ -108,7 +111,7 @@ fn augment_gives_what_seals_augmenters_gave() {
     for (name, rows) in batches {
         let (tool, params) = augmenter(name);
         let sent: Vec<Task> = rows.iter().map(|row| task_of(row.input.clone())).collect();
-        let made = host.call(&planned(&host, tool, &params, 0), &sent).expect(name).tasks;
+        let made = host.augment(&planned(&host, tool, &params, 0), &sent).expect(name).made;
         assert_eq!(made.len(), rows.len(), "{name}");
         for (row, made) in rows.iter().zip(made) {
             assert_eq!(made, task_of(row.output.clone()), "{name} of {}", row.task);
@@ -167,7 +170,7 @@ fn augment_makes_seals_leave_n_out_sets() {
             .collect();
         let left_out = if row.leave_n == 1 { LeaveOut::One } else { LeaveOut::Two };
         let base = leave_out(&puzzles[&row.task].train, left_out);
-        let made = expand_round(&base, &pipelines, |call, tasks| session.call(call, tasks))
+        let made = expand_round(&base, &pipelines, |call, tasks| session.augment(call, tasks))
             .unwrap_or_else(|error| panic!("{}: {error}", row.task));
         let mut digests: Vec<String> = made.iter().map(task_digest).collect();
         digests.sort();
@@ -184,25 +187,25 @@ fn augment_makes_seals_leave_n_out_sets() {
 fn augment_is_the_same_for_a_seed_however_it_is_cut_into_batches() {
     let grid = Grid::from_rows(&[vec![0, 1, 2], vec![3, 4, 5]]).expect("a grid");
     let tasks = vec![task_of(grid); 10];
-    let cut = |batch_tasks| {
-        let limits = Limits { batch_tasks, ..Limits::default() };
+    let cut = |batch_items| {
+        let limits = Limits { batch_items, ..Limits::default() };
         ToolHost::new(HostOptions { limits, ..HostOptions::new(None) }).expect("a host")
     };
     let (whole, thirds) = (cut(1024), cut(4));
     let call = planned(&whole, "grid.permute_colors", &json!({ "copies": 3 }), 7);
-    let first = whole.call(&call, &tasks).expect("a call");
-    assert_eq!(first, whole.call(&call, &tasks).expect("a call"), "tasks and fuel");
-    assert_eq!(first.tasks.len(), 30);
+    let first = whole.augment(&call, &tasks).expect("a call");
+    assert_eq!(first, whole.augment(&call, &tasks).expect("a call"), "tasks and fuel");
+    assert_eq!(first.made.len(), 30);
     assert_eq!(first.calls, 1);
-    assert_ne!(first.tasks[..15], first.tasks[15..], "copies differ");
+    assert_ne!(first.made[..15], first.made[15..], "copies differ");
 
-    let pieces = thirds.call(&call, &tasks).expect("a call");
+    let pieces = thirds.augment(&call, &tasks).expect("a call");
     assert_eq!(pieces.calls, 3);
-    assert_eq!(pieces, thirds.call(&call, &tasks).expect("a call"));
-    assert_eq!(pieces.tasks[..12], first.tasks[..12], "the first batch has the call's own seed");
-    assert_ne!(pieces.tasks[..12], pieces.tasks[12..24], "the second batch has another");
+    assert_eq!(pieces, thirds.augment(&call, &tasks).expect("a call"));
+    assert_eq!(pieces.made[..12], first.made[..12], "the first batch has the call's own seed");
+    assert_ne!(pieces.made[..12], pieces.made[12..24], "the second batch has another");
 
     let turn = planned(&whole, "grid.rotate", &json!({ "degrees": 90 }), 7);
-    let (turned, in_pieces) = (whole.call(&turn, &tasks), thirds.call(&turn, &tasks));
-    assert_eq!(turned.expect("a call").tasks, in_pieces.expect("a call").tasks);
+    let (turned, in_pieces) = (whole.augment(&turn, &tasks), thirds.augment(&turn, &tasks));
+    assert_eq!(turned.expect("a call").made, in_pieces.expect("a call").made);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use selkie_edit::{Example, Grid, PlannedCall, Task};
-use selkie_tools::{HostOptions, Limits, ToolError, ToolHost};
+use selkie_tools::{HostOptions, Limit, Limits, ToolError, ToolHost};
 use wit_component::StringEncoding;
 
 const GRID: &[u8] = include_bytes!("../plugins/dist/grid.wasm");
@@ -63,7 +63,7 @@ impl Guest {
         let component = self.component();
         let host = ToolHost::of_components([("evil", component.as_slice()), ("grid", GRID)], limits)
             .expect("the guest loads");
-        let error = host.call(&call(&host, "evil.tool"), &[task()]).expect_err("a refused call");
+        let error = host.augment(&call(&host, "evil.tool"), &[task()]).expect_err("a refused call");
         assert_still_serving(&host);
         error
     }
@@ -83,6 +83,13 @@ fn load_error(component: &[u8]) -> ToolError {
     ToolHost::of_components([("evil.wasm", component)], Limits::default()).expect_err("a refused component")
 }
 
+/// Which limit ended a call, and its value.
+fn limit_of(error: &ToolError) -> (Limit, u64) {
+    let ToolError::Limit(exceeded) = error else { panic!("no limit: {error}") };
+    assert!(exceeded.used >= exceeded.max, "{error}");
+    (exceeded.limit, exceeded.max)
+}
+
 fn task() -> Task {
     let grid = Grid::from_rows(&[vec![1, 2, 3], vec![4, 5, 6]]).expect("a grid");
     let example = Example { input: grid.clone(), output: grid };
@@ -95,8 +102,8 @@ fn call(host: &ToolHost, tool: &str) -> PlannedCall {
 }
 
 fn assert_still_serving(host: &ToolHost) {
-    let made = host.call(&call(host, "grid.identity"), &[task()]).expect("the grid plugin still works");
-    assert_eq!(made.tasks, [task()]);
+    let made = host.augment(&call(host, "grid.identity"), &[task()]).expect("the grid plugin still works");
+    assert_eq!(made.made, [task()]);
 }
 
 #[test]
@@ -104,13 +111,13 @@ fn a_guest_that_behaves_is_served() {
     let component = Guest::good().component();
     let host =
         ToolHost::of_components([("evil", component.as_slice())], Limits::default()).expect("it loads");
-    assert_eq!(host.call(&call(&host, "evil.tool"), &[task()]).expect("an answer").tasks, [task()]);
+    assert_eq!(host.augment(&call(&host, "evil.tool"), &[task()]).expect("an answer").made, [task()]);
 }
 
 #[test]
 fn an_endless_loop_runs_out_of_fuel() {
     let error = Guest::augmenting("(loop $forever (br $forever))").call_error(Limits::default());
-    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: stopped after 2000000000 units of fuel");
+    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 2000000000 used, 2000000000 allowed");
 }
 
 #[test]
@@ -119,7 +126,7 @@ fn a_loop_that_fuel_does_not_see_meets_its_deadline() {
     let start = Instant::now();
     let error = Guest::augmenting("(loop $forever (br $forever))").call_error(limits);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: stopped at its deadline of 100 ms");
+    assert_eq!(limit_of(&error), (Limit::DeadlineMs, 100), "{error}");
 }
 
 #[test]
@@ -135,8 +142,8 @@ fn one_guests_deadline_is_not_anothers() {
                 scope.spawn(move || {
                     std::thread::sleep(Duration::from_millis(50 * index));
                     let start = Instant::now();
-                    let error = host.call(planned, &[task()]).expect_err("a deadline");
-                    assert!(matches!(error, ToolError::Deadline { .. }), "{error}");
+                    let error = host.augment(planned, &[task()]).expect_err("a deadline");
+                    assert_eq!(limit_of(&error), (Limit::DeadlineMs, 400), "{error}");
                     start.elapsed()
                 })
             })
@@ -152,28 +159,28 @@ fn one_guests_deadline_is_not_anothers() {
 fn a_memory_bomb_is_told_what_it_asked_for() {
     let error = Guest::augmenting("(loop $more (drop (memory.grow (i32.const 256))) (br $more))")
         .call_error(Limits::default());
-    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: asked for 134742024 bytes of memory in all, 134217728 are allowed");
+    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed");
 }
 
 #[test]
 fn a_table_counts_as_memory() {
     let grow = "(loop $more (drop (table.grow $table (ref.null func) (i32.const 1000000))) (br $more))";
     let error = Guest::augmenting(grow).call_error(Limits::default());
-    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: asked for 136524296 bytes of memory in all, 134217728 are allowed");
+    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed");
 }
 
 #[test]
 fn many_memories_are_summed() {
     let memories: String = (0..7).map(|index| format!("(memory $m{index} 320)")).collect();
     let error = Guest::good().with("GLOBALS", &memories).load_error();
-    assert_snapshot!(error, @"plugin evil.wasm, `describe`: asked for 147324928 bytes of memory in all, 134217728 are allowed");
+    assert_snapshot!(error, @"plugin evil.wasm, `describe`: stopped by the limit memory_bytes: 147324928 used, 134217728 allowed");
 }
 
 #[test]
 fn many_memories_are_counted() {
     let memories: String = (0..8).map(|index| format!("(memory $m{index} 0)")).collect();
     let error = Guest::good().with("GLOBALS", &memories).load_error();
-    assert_snapshot!(error, @"plugin evil.wasm, `describe`: resource limit exceeded: memory count too high at 9");
+    assert_snapshot!(error, @"plugin evil.wasm, `describe`: stopped by the limit memories: 9 used, 8 allowed");
 }
 
 #[test]
@@ -184,7 +191,7 @@ fn endless_recursion_meets_the_end_of_its_stack() {
             "(func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (local.get 0))))",
         )
         .call_error(Limits::default());
-    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: its stack exceeded 524288 bytes");
+    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed");
 }
 
 /// An answer of so many tasks, all zero: no copy of anything is needed to make it.
@@ -198,12 +205,12 @@ fn flood(tasks: usize) -> Guest {
 
 #[test]
 fn a_flood_of_tasks_is_cut_by_number() {
-    assert_snapshot!(flood(100_000).call_error(Limits::default()), @"plugin evil 6.6.6, tool `evil.tool`: its answer exceeds 65536 tasks");
+    assert_snapshot!(flood(100_000).call_error(Limits::default()), @"plugin evil 6.6.6, tool `evil.tool`: stopped by the limit output_items: 100000 used, 65536 allowed");
 }
 
 #[test]
 fn a_flood_of_bytes_is_cut_before_it_is_copied() {
-    assert_snapshot!(flood(3_000_000).call_error(Limits::default()), @"plugin evil 6.6.6, tool `evil.tool`: its answer exceeds 67108864 bytes");
+    assert_snapshot!(flood(3_000_000).call_error(Limits::default()), @"plugin evil 6.6.6, tool `evil.tool`: stopped by the limit output_bytes: 67108865 used, 67108864 allowed");
 }
 
 #[test]
@@ -304,7 +311,7 @@ fn a_guest_that_shows_its_seed_is_shown_none_when_it_says_that_seeds_do_not_matt
         let component = guest.component();
         let host =
             ToolHost::of_components([("evil", component.as_slice())], Limits::default()).expect("it loads");
-        let made = host.call(&call(&host, "evil.tool"), &[task()]).expect("an answer").tasks;
+        let made = host.augment(&call(&host, "evil.tool"), &[task()]).expect("an answer").made;
         assert_eq!(made[0].test.input.cells()[0], seed);
     }
 }
@@ -318,13 +325,13 @@ fn state_does_not_survive_a_call() {
     let host =
         ToolHost::of_components([("evil", component.as_slice())], Limits::default()).expect("it loads");
     for _ in 0..3 {
-        host.call(&call(&host, "evil.tool"), &[task()]).expect("each call is the first");
+        host.augment(&call(&host, "evil.tool"), &[task()]).expect("each call is the first");
     }
 }
 
 #[test]
 fn an_endless_describe_runs_out_of_fuel() {
-    assert_snapshot!(Guest::good().with("DESCRIBE", "(loop $forever (br $forever))").load_error(), @"plugin evil.wasm, `describe`: stopped after 100000000 units of fuel");
+    assert_snapshot!(Guest::good().with("DESCRIBE", "(loop $forever (br $forever))").load_error(), @"plugin evil.wasm, `describe`: stopped by the limit fuel: 100000000 used, 100000000 allowed");
 }
 
 #[test]
@@ -337,7 +344,7 @@ fn a_huge_manifest_is_not_read() {
         (i32.store (i32.const 1028) (i32.const 1048576))
         (i32.const 1024))";
     let error = Guest::good().with("DESCRIBE", huge).with("FUNCTIONS", function).load_error();
-    assert_snapshot!(error, @"plugin evil.wasm, `describe`: its answer exceeds 262144 bytes");
+    assert_snapshot!(error, @"plugin evil.wasm, `describe`: stopped by the limit manifest_bytes: 262145 used, 262144 allowed");
 }
 
 #[test]
@@ -357,7 +364,7 @@ fn a_bad_manifest_is_refused_by_its_rule() {
     assert_snapshot!(errors.join("\n"), @r##"
     plugin evil.wasm: its manifest is refused: not a manifest's JSON: EOF while parsing an object at line 1 column 1
     plugin evil.wasm: its manifest is refused: not a manifest's JSON: invalid type: sequence, expected u32 at line 1 column 1
-    plugin evil.wasm: its manifest is refused: not a manifest's JSON: unknown field `grant`, expected one of `manifest`, `name`, `version`, `tools` at line 1 column 60
+    plugin evil.wasm: its manifest is refused: not a manifest's JSON: unknown field `grant`, expected one of `manifest`, `name`, `version`, `asks`, `tools` at line 1 column 60
     plugin evil.wasm: its manifest is refused: manifest version 2, this host reads version 1
     plugin evil.wasm: its manifest is refused: 0 tools, 1 to 64 are allowed
     plugin evil.wasm: its manifest is refused: `../../etc` is no plugin name or version
@@ -411,10 +418,10 @@ fn another_build_of_a_planned_plugin_is_not_called() {
         ToolHost::of_components([("evil", component.as_slice())], Limits::default()).expect("it loads");
     let mut planned = call(&host, "evil.tool");
     planned.plugin.digest = "0".repeat(64);
-    let error = host.call(&planned, &[task()]).expect_err("another digest");
+    let error = host.augment(&planned, &[task()]).expect_err("another digest");
     assert!(matches!(error, ToolError::OtherPlugin { .. }), "{error}");
     planned.tool = "evil.other".into();
-    assert_snapshot!(host.call(&planned, &[task()]).expect_err("no such tool"), @"no loaded plugin has a tool `evil.other`");
+    assert_snapshot!(host.augment(&planned, &[task()]).expect_err("no such tool"), @"no loaded plugin has a tool `evil.other`");
 }
 
 #[test]
@@ -436,9 +443,9 @@ fn a_component_of_another_world_is_refused() {
     let errors =
         [other, empty, wrong_type].map(|text| load_error(&wat::parse_str(text).expect(text)).to_string());
     assert_snapshot!(errors.join("\n"), @r##"
-    plugin evil.wasm: not of the world selkie:plugin/puzzle-plugin@0.1.0: it does not export selkie:plugin/manifest@0.1.0 and selkie:plugin/puzzle-augmenter@0.1.0; it exports run
-    plugin evil.wasm: not of the world selkie:plugin/puzzle-plugin@0.1.0: it does not export selkie:plugin/manifest@0.1.0 and selkie:plugin/puzzle-augmenter@0.1.0; it exports nothing
-    plugin evil.wasm: not of the world selkie:plugin/puzzle-plugin@0.1.0: expected 1-tuple, found 0-tuple
+    plugin evil.wasm: not of the world selkie:plugin/puzzle-plugin, text-plugin or grader-plugin: it exports run
+    plugin evil.wasm: not of the world selkie:plugin/puzzle-plugin, text-plugin or grader-plugin: it exports nothing
+    plugin evil.wasm: not of the world selkie:plugin/puzzle-plugin, text-plugin or grader-plugin: failed to convert function to given type: type mismatch with parameters: expected 4-tuple, found 0-tuple
     "##);
 }
 
@@ -447,7 +454,7 @@ fn an_import_is_refused_by_name() {
     let asks = r#"(component
         (import "wasi:clocks/wall-clock@0.2.0" (instance (export "now" (func (result u64)))))
         (import "selkie:plugin/weights" (func)))"#;
-    assert_snapshot!(load_error(&wat::parse_str(asks).expect(asks)), @"plugin evil.wasm: it imports wasi:clocks/wall-clock@0.2.0, selkie:plugin/weights, and nothing is granted to it");
+    assert_snapshot!(load_error(&wat::parse_str(asks).expect(asks)), @"plugin evil.wasm: it imports selkie:plugin/weights, which no plugin is given");
 }
 
 #[test]
@@ -474,7 +481,7 @@ fn an_oversize_component_is_not_compiled() {
     let limits = Limits { component_bytes: component.len() - 1, ..Limits::default() };
     let error = ToolHost::of_components([("evil.wasm", component.as_slice())], limits.clone())
         .expect_err("too large");
-    assert!(matches!(error, ToolError::ComponentTooLarge { .. }), "{error}");
+    assert_eq!(limit_of(&error), (Limit::ComponentBytes, component.len() as u64 - 1), "{error}");
     let limits = Limits { component_bytes: component.len(), ..limits };
     ToolHost::of_components([("evil.wasm", component.as_slice())], limits).expect("exactly at the limit");
 }
@@ -510,7 +517,7 @@ fn no_mutation_of_a_component_harms_the_host() {
             Err(_) => refused += 1,
             Ok(host) => {
                 let tool = host.catalogue().iter().next().expect("a tool").name.clone();
-                match host.call(&call(&host, &tool), &[task()]) {
+                match host.augment(&call(&host, &tool), &[task()]) {
                     Ok(_) => served += 1,
                     Err(_) => failed += 1,
                 }

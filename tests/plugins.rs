@@ -71,6 +71,6 @@ fn the_example_plugin_is_built_and_dropped_in() {
         params: r#"{"corner":"top_left"}"#.into(),
         seed: 0,
     };
-    let made = host.call(&call, &[task(grid(&[vec![1, 2]]))]).expect("an answer").tasks;
+    let made = host.augment(&call, &[task(grid(&[vec![1, 2]]))]).expect("an answer").made;
     assert_eq!(made, [task(grid(&[vec![1, 2, 2, 1], vec![1, 2, 2, 1]]))]);
 }

@@ -22,6 +22,16 @@ pub enum ToolKind {
     Grader,
 }
 
+impl std::fmt::Display for ToolKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ToolKind::PuzzleAugmenter => "a puzzle augmenter",
+            ToolKind::TextAugmenter => "a text augmenter",
+            ToolKind::Grader => "a grader",
+        })
+    }
+}
+
 /// Which component a tool comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PluginId {

@@ -132,8 +132,12 @@ fn check_call(value: &Value, at: &str, validator: &Validator, domain: Domain, pr
         return;
     };
     if domain.tool_kind() != tool.kind {
-        let problem =
-            Problem::new(Code::WrongKind, format!("{at}/tool"), tools_for(domain), quoted(tool, name));
+        let problem = Problem::new(
+            Code::WrongKind,
+            format!("{at}/tool"),
+            tools_for(domain),
+            format!("`{name}`, {}", tool.kind),
+        );
         problems.push(problem);
         return;
     }
@@ -195,15 +199,6 @@ fn tools_for(domain: Domain) -> &'static str {
         ToolKind::TextAugmenter => "a tool that works on passages",
         ToolKind::Grader => "a grader",
     }
-}
-
-fn quoted(tool: &CompiledTool, name: &str) -> String {
-    let kind = match tool.kind {
-        ToolKind::PuzzleAugmenter => "a puzzle augmenter",
-        ToolKind::TextAugmenter => "a text augmenter",
-        ToolKind::Grader => "a grader",
-    };
-    format!("`{name}`, {kind}")
 }
 
 fn check_documents(edit: &Value, domain: Domain, problems: &mut Problems) {

@@ -190,7 +190,7 @@ fn active_adapter(runtime: &Runtime, store: &Store) -> Result<Option<Adapter>, S
 pub(crate) fn run_tools(runtime: &Runtime, plan: &Plan) -> Result<ToolOutcomes, StepError> {
     let Some(puzzle) = &plan.puzzle else { return Ok(ToolOutcomes::default()) };
     let mut session = runtime.host.session();
-    let tasks = expand(puzzle, plan.seed, |call, tasks| session.call(call, tasks))?;
+    let tasks = expand(puzzle, plan.seed, |call, tasks| session.augment(call, tasks))?;
     Ok(ToolOutcomes { tasks, runs: session.finish() })
 }
 

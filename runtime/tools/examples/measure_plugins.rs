@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             PlannedCall { tool: "grid.rotate".into(), plugin, params: r#"{"degrees":90}"#.into(), seed: 0 };
         for _ in 0..5 {
             let start = Instant::now();
-            let made = host.call(&call, &tasks)?;
+            let made = host.augment(&call, &tasks)?;
             println!("1,000 rotations of 30x30 {:?}, fuel {}", start.elapsed(), made.fuel);
         }
     }

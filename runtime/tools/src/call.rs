@@ -1,30 +1,72 @@
 //! One call: a fresh store and instance, every limit set, every answer checked.
 
-use std::time::Duration;
+use std::time::Instant;
 
-use selkie_edit::{Example, Grid, Task};
-use wasmtime::{Engine, Store, Trap};
+use selkie_edit::Score;
+use wasmtime::{Store, Trap};
 
-use crate::bindings::PuzzlePluginPre;
-use crate::bindings::selkie::plugin::types as wire;
-use crate::engine;
-use crate::error::{GuestErrorKind, ToolError, scrub};
-use crate::limiter::{Limiter, MemoryExceeded};
-use crate::limits::{ERROR_BYTES_MAX, Limits, MANIFEST_BYTES_MAX, OUTPUT_DEMONSTRATIONS_MAX, STACK_BYTES};
+use crate::component::Linked;
+use crate::contract::{DescribeError, Failure};
+use crate::engine::{Clocked, millis};
+use crate::error::{GraderFault, GuestErrorKind, ToolError, scrub};
+use crate::limiter::MemoryExceeded;
+use crate::limits::{ERROR_BYTES_MAX, Limit, Limits, REASONS_MAX, STACK_BYTES};
+use crate::model::ModelAccess;
+use crate::state::{DeadlinePassed, LogExceeded, State};
+use crate::work::{Batch, Made, Work};
 
 /// A loaded component, for as long as it is called.
 pub(crate) struct Callee<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) pre: &'a PuzzlePluginPre<Limiter>,
+    pub(crate) clocked: &'a Clocked,
+    pub(crate) linked: &'a Linked,
     /// The plugin as errors name it.
     pub(crate) plugin: &'a str,
     pub(crate) limits: &'a Limits,
 }
 
-/// What one batch gave.
-pub(crate) struct Batch {
-    pub(crate) tasks: Vec<Task>,
-    pub(crate) fuel: u64,
+/// What one batch gave, and what it took.
+pub(crate) struct Done {
+    pub(crate) made: Made,
+    pub(crate) usage: Usage,
+}
+
+/// What a call used of its budgets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Usage {
+    /// Units of fuel.
+    pub fuel: u64,
+    /// Bytes of all memories and tables.
+    pub memory_bytes: u64,
+    /// Items of the answer: tasks, documents or scores.
+    pub output_items: u64,
+    /// Bytes logged.
+    pub log_bytes: u64,
+    /// Calls of the host model.
+    pub model_calls: u64,
+    /// Tokens that it computed.
+    pub model_tokens: u64,
+}
+
+impl Usage {
+    /// The larger of each.
+    pub(crate) fn max(self, other: Usage) -> Usage {
+        Usage {
+            fuel: self.fuel.max(other.fuel),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            output_items: self.output_items.max(other.output_items),
+            log_bytes: self.log_bytes.max(other.log_bytes),
+            model_calls: self.model_calls.max(other.model_calls),
+            model_tokens: self.model_tokens.max(other.model_tokens),
+        }
+    }
+}
+
+/// What a failed call was, and under which budgets.
+struct Attempt<'a> {
+    call: &'a str,
+    fuel: u64,
+    output: (Limit, usize),
+    start: Instant,
 }
 
 impl Callee<'_> {
@@ -32,132 +74,179 @@ impl Callee<'_> {
     /// those when it instantiates.
     pub(crate) fn describe(
         &self,
+        model: ModelAccess,
         wrong_world: impl FnOnce(String) -> ToolError,
     ) -> Result<String, ToolError> {
-        let fuel = self.limits.describe_fuel;
-        let mut store = self.store(fuel, MANIFEST_BYTES_MAX);
-        let fail = |error: wasmtime::Error| self.failure("`describe`", fuel, MANIFEST_BYTES_MAX, error);
-        let instance = self.pre.instantiate(&mut store).map_err(|error| {
-            let is_trap = error.is::<Trap>();
-            match fail(error) {
-                ToolError::Trap { reason, .. } if !is_trap => wrong_world(reason),
-                error => error,
+        let attempt = Attempt {
+            call: "`describe`",
+            fuel: self.limits.describe_fuel,
+            output: (Limit::ManifestBytes, self.limits.manifest_bytes),
+            start: Instant::now(),
+        };
+        let mut store = self.store(&attempt, model, 0)?;
+        let described = self.linked.contract.describe(&mut store, &self.linked.pre);
+        described.map_err(|error| match error {
+            DescribeError::Call(error) => self.failure(&attempt, store.data(), error),
+            DescribeError::Types(error) => wrong_world(scrub(&format!("{error:#}"), ERROR_BYTES_MAX)),
+            DescribeError::Instantiate(error) => {
+                let is_trap = error.is::<Trap>();
+                match self.failure(&attempt, store.data(), error) {
+                    ToolError::Trap { reason, .. } if !is_trap => wrong_world(reason),
+                    error => error,
+                }
             }
-        })?;
-        instance.selkie_plugin_manifest().call_describe(&mut store).map_err(fail)
+        })
     }
 
     /// A tool applied to one batch.
-    pub(crate) fn augment(
-        &self,
-        tool: &str,
-        params: &str,
-        seed: u64,
-        tasks: &[Task],
-    ) -> Result<Batch, ToolError> {
-        let fuel = self.limits.call_fuel;
-        let mut store = self.store(fuel, self.limits.output_bytes);
-        let call = format!("tool `{tool}`");
-        let fail = |error| self.failure(&call, fuel, self.limits.output_bytes, error);
-        let instance = self.pre.instantiate(&mut store).map_err(fail)?;
-        let sent: Vec<wire::Task> = tasks.iter().map(task_out).collect();
-        let answer = instance
-            .selkie_plugin_puzzle_augmenter()
-            .call_augment(&mut store, tool, params, seed, &sent)
-            .map_err(fail)?;
-        let made = answer.map_err(|refusal| ToolError::Guest {
-            plugin: self.plugin.into(),
-            call: call.clone(),
-            kind: kind_in(refusal.kind),
-            message: scrub(&refusal.message, ERROR_BYTES_MAX),
-        })?;
-        if made.len() > self.limits.output_tasks {
-            let max = self.limits.output_tasks;
-            return Err(ToolError::OutputTooLarge { plugin: self.plugin.into(), call, max, unit: "tasks" });
+    pub(crate) fn run(&self, batch: &Batch<'_>, model: ModelAccess) -> Result<Done, ToolError> {
+        let call = format!("tool `{}`", batch.tool);
+        let attempt = Attempt {
+            call: &call,
+            fuel: self.limits.call_fuel,
+            output: (Limit::OutputBytes, self.limits.output_bytes),
+            start: Instant::now(),
+        };
+        let mut store = self.store(&attempt, model, batch.seed)?;
+        let made =
+            match self.linked.contract.call(&mut store, &self.linked.pre, batch, self.limits.output_items) {
+                Ok(made) => made,
+                Err(Failure::Ended(error)) => return Err(self.failure(&attempt, store.data(), error)),
+                Err(Failure::TooManyItems(items)) => {
+                    let max = self.limits.output_items as u64;
+                    return Err(ToolError::limit(self.plugin, &call, Limit::OutputItems, max, items as u64));
+                }
+                Err(Failure::NotExported) => return Err(self.bad_output(batch.tool, not_exported(batch))),
+                Err(Failure::Malformed(reason)) => return Err(self.bad_output(batch.tool, reason)),
+                Err(Failure::Refused(kind, message)) => {
+                    return Err(self.refused(call, kind, &message, store.data()));
+                }
+            };
+        let made = self.checked(batch, made)?;
+        let usage = usage(&attempt, &store, &made);
+        Ok(Done { made, usage })
+    }
+
+    fn store(&self, attempt: &Attempt<'_>, model: ModelAccess, seed: u64) -> Result<Store<State>, ToolError> {
+        let state = State::new(self.limits, model, seed);
+        let mut store = self.clocked.store(state, attempt.fuel, self.limits.deadline)?;
+        store.set_hostcall_fuel(attempt.output.1);
+        Ok(store)
+    }
+
+    /// What every answer is held to, whatever its tool promises.
+    fn checked(&self, batch: &Batch<'_>, made: Made) -> Result<Made, ToolError> {
+        match (batch.work, made) {
+            (Work::Tasks(_), made @ Made::Tasks(_)) => Ok(made),
+            (Work::Sources(sources), Made::Documents(documents)) => {
+                self.same_count(batch.tool, "lists of documents", sources.len(), documents.len())?;
+                Ok(Made::Documents(documents))
+            }
+            (Work::Submissions(submissions), Made::Scores(scores)) => {
+                self.same_count(batch.tool, "scores", submissions.len(), scores.len())?;
+                self.scores(batch.tool, scores).map(Made::Scores)
+            }
+            _ => Err(self.bad_output(batch.tool, "an answer of another kind of tool".into())),
         }
-        let tasks = made.into_iter().enumerate().map(|(index, task)| task_in(index, task));
-        let tasks =
-            tasks.collect::<Result<Vec<Task>, String>>().map_err(|reason| self.bad_output(tool, reason))?;
-        let left = store.get_fuel().unwrap_or(0);
-        Ok(Batch { tasks, fuel: fuel.saturating_sub(left) })
+    }
+
+    fn same_count(&self, tool: &str, what: &str, sent: usize, made: usize) -> Result<(), ToolError> {
+        if sent == made {
+            return Ok(());
+        }
+        Err(self.bad_output(tool, format!("{made} {what} for {sent} items")))
+    }
+
+    fn scores(&self, tool: &str, scores: Vec<Score>) -> Result<Vec<Score>, ToolError> {
+        let checked = scores.into_iter().enumerate().map(|(index, score)| {
+            if !(0.0..=1.0).contains(&score.value) {
+                let value = score.value;
+                let fault = GraderFault::OutOfRange { index, value };
+                return Err(ToolError::Grader { plugin: self.plugin.into(), tool: tool.into(), fault });
+            }
+            let reasons = score.reasons.iter().take(REASONS_MAX);
+            let reasons = reasons.map(|reason| scrub(reason, ERROR_BYTES_MAX)).collect();
+            Ok(Score { value: score.value, reasons })
+        });
+        checked.collect()
     }
 
     pub(crate) fn bad_output(&self, tool: &str, reason: String) -> ToolError {
         ToolError::BadOutput { plugin: self.plugin.into(), call: format!("tool `{tool}`"), reason }
     }
 
-    fn store(&self, fuel: u64, output_bytes: usize) -> Store<Limiter> {
-        let limits = self.limits;
-        let mut store = engine::store(self.engine, fuel, limits.deadline, limits.memory_bytes);
-        store.set_hostcall_fuel(output_bytes);
-        store
+    fn refused(&self, call: String, kind: GuestErrorKind, message: &str, state: &State) -> ToolError {
+        if let Some(missing) = state.model.refused_for() {
+            return ToolError::NotGranted { plugin: self.plugin.into(), missing };
+        }
+        ToolError::Guest { plugin: self.plugin.into(), call, kind, message: scrub(message, ERROR_BYTES_MAX) }
     }
 
     /// The typed error of what wasmtime reports.
-    fn failure(&self, call: &str, fuel: u64, output_bytes: usize, error: wasmtime::Error) -> ToolError {
-        let (plugin, call) = (self.plugin.to_string(), call.to_string());
+    fn failure(&self, attempt: &Attempt<'_>, state: &State, error: wasmtime::Error) -> ToolError {
+        let limit = |limit, max, used| ToolError::limit(self.plugin, attempt.call, limit, max, used);
         if let Some(&MemoryExceeded { asked, max }) = error.downcast_ref() {
-            return ToolError::Memory { plugin, call, asked, max };
+            return limit(Limit::MemoryBytes, max as u64, asked as u64);
         }
+        if let Some(&LogExceeded { used, max }) = error.downcast_ref() {
+            return limit(Limit::LogBytes, max as u64, used as u64);
+        }
+        let deadline = millis(self.limits.deadline);
+        let elapsed = || millis(attempt.start.elapsed()).max(deadline);
         match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => return ToolError::OutOfFuel { plugin, call, fuel },
-            Some(Trap::Interrupt) => {
-                return ToolError::Deadline { plugin, call, deadline_ms: millis(self.limits.deadline) };
+            Some(Trap::OutOfFuel) => return limit(Limit::Fuel, attempt.fuel, attempt.fuel),
+            Some(Trap::Interrupt) => return limit(Limit::DeadlineMs, deadline, elapsed()),
+            Some(Trap::StackOverflow) => {
+                return limit(Limit::StackBytes, STACK_BYTES as u64, STACK_BYTES as u64);
             }
-            Some(Trap::StackOverflow) => return ToolError::Stack { plugin, call, max: STACK_BYTES },
             _ => {}
+        }
+        if error.is::<DeadlinePassed>() {
+            return limit(Limit::DeadlineMs, deadline, elapsed());
         }
         let reason = scrub(&error.root_cause().to_string(), ERROR_BYTES_MAX);
         // wasmtime has no type for these two; tests/guests.rs notices when it words them anew.
         if reason.contains("fuel allocated for hostcalls has been exhausted") {
-            return ToolError::OutputTooLarge { plugin, call, max: output_bytes, unit: "bytes" };
+            let (name, max) = attempt.output;
+            return limit(name, max as u64, max as u64 + 1);
         }
-        if reason.contains("resource limit exceeded") {
-            return ToolError::TooManyParts { plugin, call, reason };
+        if let Some((name, used)) = counted(&reason) {
+            let max = match name {
+                Limit::Memories => self.limits.memories,
+                Limit::Tables => self.limits.tables,
+                _ => self.limits.instances,
+            };
+            return limit(name, max as u64, used);
         }
-        ToolError::Trap { plugin, call, reason }
+        let (plugin, call) = (self.plugin.to_string(), attempt.call.to_string());
+        ToolError::Trap { plugin, call, reason, last_words: state.log.last_words() }
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn kind_in(kind: wire::ErrorKind) -> GuestErrorKind {
-    match kind {
-        wire::ErrorKind::InvalidParams => GuestErrorKind::InvalidParams,
-        wire::ErrorKind::UnknownTool => GuestErrorKind::UnknownTool,
-        wire::ErrorKind::UnsupportedInput => GuestErrorKind::UnsupportedInput,
-        wire::ErrorKind::Internal => GuestErrorKind::Internal,
+fn usage(attempt: &Attempt<'_>, store: &Store<State>, made: &Made) -> Usage {
+    let state = store.data();
+    Usage {
+        fuel: attempt.fuel.saturating_sub(store.get_fuel().unwrap_or(0)),
+        memory_bytes: state.limiter.used() as u64,
+        output_items: made.items() as u64,
+        log_bytes: state.log.text().len() as u64,
+        model_calls: state.model.used().calls.into(),
+        model_tokens: state.model.used().tokens.into(),
     }
 }
 
-fn task_out(task: &Task) -> wire::Task {
-    wire::Task { train: task.train.iter().map(example_out).collect(), test: example_out(&task.test) }
+fn not_exported(batch: &Batch<'_>) -> String {
+    format!("the manifest says that it is {}, and the plugin has no interface for that", batch.work.kind())
 }
 
-fn example_out(example: &Example) -> wire::Example {
-    wire::Example { input: grid_out(&example.input), output: grid_out(&example.output) }
-}
-
-fn grid_out(grid: &Grid) -> wire::Grid {
-    wire::Grid { height: grid.height(), width: grid.width(), cells: grid.cells().to_vec() }
-}
-
-fn task_in(index: usize, task: wire::Task) -> Result<Task, String> {
-    let count = task.train.len();
-    if count > OUTPUT_DEMONSTRATIONS_MAX {
-        return Err(format!(
-            "task {index} has {count} examples, at most {OUTPUT_DEMONSTRATIONS_MAX} are taken"
-        ));
-    }
-    let train = task.train.into_iter().map(|example| example_in(index, example)).collect::<Result<_, _>>()?;
-    Ok(Task { train, test: example_in(index, task.test)? })
-}
-
-fn example_in(task: usize, example: wire::Example) -> Result<Example, String> {
-    let grid = |grid: wire::Grid| {
-        Grid::new(grid.height, grid.width, grid.cells).map_err(|error| format!("task {task}: {error}"))
+/// What wasmtime counted, from "resource limit exceeded: memory count too high at 9".
+fn counted(reason: &str) -> Option<(Limit, u64)> {
+    let (what, count) =
+        reason.strip_prefix("resource limit exceeded: ")?.split_once(" count too high at ")?;
+    let limit = match what {
+        "memory" => Limit::Memories,
+        "table" => Limit::Tables,
+        _ => Limit::Instances,
     };
-    Ok(Example { input: grid(example.input)?, output: grid(example.output)? })
+    Some((limit, count.parse().ok()?))
 }

@@ -1,25 +1,32 @@
 //! From bytes to a loaded plugin: everything that is checked before a tool may run.
 
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use selkie_edit::PluginId;
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{InstancePre, Linker};
 
-use crate::bindings::PuzzlePluginPre;
 use crate::call::Callee;
+use crate::compile::Compiler;
+use crate::contract::{self, Contract, Version};
 use crate::error::{ToolError, scrub};
-use crate::limiter::Limiter;
-use crate::limits::{ERROR_BYTES_MAX, Limits};
-use crate::manifest::Manifest;
+use crate::limits::{ERROR_BYTES_MAX, Limit, Limits};
+use crate::manifest::{Capability, Manifest};
+use crate::model::{MissingKey, ModelAccess};
+use crate::state::State;
 
-/// The world that plugins are of.
-const WORLD: &str = "selkie:plugin/puzzle-plugin@0.1.0";
+/// The world that plugins are of, for errors.
+const WORLD: &str = "selkie:plugin/puzzle-plugin, text-plugin or grader-plugin";
 
-/// What a component of that world exports.
-const EXPORTS: [&str; 2] = ["selkie:plugin/manifest@0.1.0", "selkie:plugin/puzzle-augmenter@0.1.0"];
+/// A compiled component whose imports are there and whose exports have been found.
+pub(crate) struct Linked {
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) contract: Contract,
+    /// What it imports, by name.
+    pub(crate) imports: Vec<String>,
+    imports_model: bool,
+}
 
 /// A plugin that may be called.
 pub(crate) struct Plugin {
@@ -27,34 +34,37 @@ pub(crate) struct Plugin {
     /// As errors name it.
     pub(crate) label: String,
     pub(crate) manifest: Manifest,
-    pre: Pre,
+    code: Code,
 }
 
-/// The compiled component.
-enum Pre {
-    Ready(PuzzlePluginPre<Limiter>),
-    /// Compiled at its first call. Compiling the built-in plugin takes 0.3 s of a core, which most commands have
-    /// no use for.
+enum Code {
+    Ready(Linked),
+    /// Compiled at its first call: most commands have no use for most built-in plugins.
     Built {
         bytes: &'static [u8],
-        ready: OnceLock<PuzzlePluginPre<Limiter>>,
+        ready: OnceLock<Linked>,
     },
 }
 
 impl Plugin {
     /// The component, compiled.
-    pub(crate) fn pre(&self, engine: &Engine) -> Result<&PuzzlePluginPre<Limiter>, ToolError> {
-        match &self.pre {
-            Pre::Ready(pre) => Ok(pre),
-            Pre::Built { bytes, ready } => match ready.get() {
-                Some(pre) => Ok(pre),
+    pub(crate) fn linked(&self, compiler: &Compiler) -> Result<&Linked, ToolError> {
+        match &self.code {
+            Code::Ready(linked) => Ok(linked),
+            Code::Built { bytes, ready } => match ready.get() {
+                Some(linked) => Ok(linked),
                 // Two first calls at once compile twice, and one of the results is kept.
                 None => {
-                    let pre = compile(engine, &self.label, bytes)?;
-                    Ok(ready.get_or_init(|| pre))
+                    let linked = link(compiler, &self.label, bytes)?;
+                    Ok(ready.get_or_init(|| linked))
                 }
             },
         }
+    }
+
+    /// Whether it asks for the host model.
+    pub(crate) fn asks_for_model(&self) -> bool {
+        self.manifest.asks.contains(&Capability::HostModel)
     }
 }
 
@@ -62,13 +72,13 @@ impl Plugin {
 pub(crate) fn built_in(name: &str, bytes: &'static [u8], manifest: &str) -> Result<Plugin, ToolError> {
     let manifest =
         Manifest::parse(manifest).map_err(|problem| ToolError::Manifest { plugin: name.into(), problem })?;
-    Ok(plugin(manifest, bytes, Pre::Built { bytes, ready: OnceLock::new() }))
+    Ok(plugin(manifest, bytes, Code::Built { bytes, ready: OnceLock::new() }))
 }
 
-fn plugin(manifest: Manifest, bytes: &[u8], pre: Pre) -> Plugin {
+fn plugin(manifest: Manifest, bytes: &[u8], code: Code) -> Plugin {
     let (name, version) = (manifest.name.clone(), manifest.version.clone());
     let id = PluginId { name, version, digest: digest(bytes) };
-    Plugin { label: id.to_string(), id, manifest, pre }
+    Plugin { label: id.to_string(), id, manifest, code }
 }
 
 /// SHA-256 as 64 hex digits.
@@ -78,25 +88,37 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
 
 /// Loads a component. `origin` names it until it has said who it is.
 pub(crate) fn load(
-    engine: &Engine,
+    compiler: &Compiler,
     limits: &Limits,
     origin: &str,
     bytes: &[u8],
 ) -> Result<Plugin, ToolError> {
     let origin = &scrub(origin, ERROR_BYTES_MAX);
     if bytes.len() > limits.component_bytes {
-        return Err(ToolError::ComponentTooLarge { plugin: origin.clone(), max: limits.component_bytes });
+        return Err(ToolError::limit(
+            origin,
+            "loading",
+            Limit::ComponentBytes,
+            limits.component_bytes as u64,
+            bytes.len() as u64,
+        ));
     }
-    let pre = compile(engine, origin, bytes)?;
-    let callee = Callee { engine, pre: &pre, plugin: origin, limits };
-    let text = callee.describe(|found| wrong_world(origin, found))?;
+    let linked = link(compiler, origin, bytes)?;
+    let callee = Callee { clocked: &compiler.clocked, linked: &linked, plugin: origin, limits };
+    let until = Instant::now() + limits.deadline;
+    let text = callee.describe(ModelAccess::none(until), |found| wrong_world(origin, found))?;
     let manifest =
         Manifest::parse(&text).map_err(|problem| ToolError::Manifest { plugin: origin.clone(), problem })?;
-    Ok(plugin(manifest, bytes, Pre::Ready(pre)))
+    let imports_model = linked.imports_model;
+    let plugin = plugin(manifest, bytes, Code::Ready(linked));
+    if imports_model && !plugin.asks_for_model() {
+        return Err(ToolError::NotGranted { plugin: plugin.label, missing: MissingKey::Manifest });
+    }
+    Ok(plugin)
 }
 
-/// Compiles a component that imports nothing and is of the right world.
-fn compile(engine: &Engine, origin: &str, bytes: &[u8]) -> Result<PuzzlePluginPre<Limiter>, ToolError> {
+/// Compiles a component, gives it what it may import, and finds its exports.
+fn link(compiler: &Compiler, origin: &str, bytes: &[u8]) -> Result<Linked, ToolError> {
     let refuse = |reason: &str| ToolError::NotAComponent { plugin: origin.into(), reason: reason.into() };
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
         return Err(refuse("a core module; `selkie plugin build` makes a component of it"));
@@ -105,48 +127,41 @@ fn compile(engine: &Engine, origin: &str, bytes: &[u8]) -> Result<PuzzlePluginPr
     if !bytes.starts_with(b"\0asm") {
         return Err(refuse("it does not start like WebAssembly"));
     }
-    let component = Component::new(engine, bytes)
-        .map_err(|error| refuse(&scrub(&format!("{error:#}"), ERROR_BYTES_MAX)))?;
-    let imports = imports(engine, &component);
-    if !imports.is_empty() {
+    let engine = &compiler.clocked.engine;
+    let component = compiler.component(origin, bytes)?;
+    let mut linker = Linker::new(engine);
+    let shown = |error: wasmtime::Error| scrub(&format!("{error:#}"), ERROR_BYTES_MAX);
+    let unknown =
+        contract::link(engine, &component, &mut linker).map_err(|error| wrong_world(origin, shown(error)))?;
+    if !unknown.is_empty() {
+        let imports = unknown.iter().map(|name| scrub(name, ERROR_BYTES_MAX)).collect();
         return Err(ToolError::Imports { plugin: origin.into(), imports });
     }
-    if let Some(found) = missing_exports(engine, &component) {
-        return Err(wrong_world(origin, found));
-    }
-    Linker::new(engine)
-        .instantiate_pre(&component)
-        .and_then(PuzzlePluginPre::new)
-        .map_err(|error| wrong_world(origin, scrub(&format!("{error:#}"), ERROR_BYTES_MAX)))
+    let version = Version::of(engine, &component);
+    let pre = linker.instantiate_pre(&component).map_err(|error| wrong_world(origin, shown(error)))?;
+    let contract = match (Contract::find(&version, &pre), version) {
+        (Some(contract), _) => contract.map_err(|error| wrong_world(origin, shown(error)))?,
+        (None, Version::Other(found)) => {
+            let found = scrub(&found, ERROR_BYTES_MAX);
+            return Err(ToolError::UnsupportedContract {
+                plugin: origin.into(),
+                found,
+                supported: contract::SUPPORTED,
+            });
+        }
+        (None, Version::None(exports)) => return Err(wrong_world(origin, exported(&exports))),
+        (None, Version::V0_1 | Version::V0_2) => return Err(wrong_world(origin, String::new())),
+    };
+    let imports = contract::imports(engine, &component);
+    let imports_model = contract::imports_model(engine, &component);
+    Ok(Linked { pre, contract, imports, imports_model })
+}
+
+fn exported(exports: &[String]) -> String {
+    let found = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
+    scrub(&format!("it exports {found}"), ERROR_BYTES_MAX)
 }
 
 fn wrong_world(origin: &str, found: String) -> ToolError {
     ToolError::WrongWorld { plugin: origin.into(), expected: WORLD, found }
-}
-
-/// The names of everything that the host would have to give. An instance that holds only types (the shared
-/// records) is a name for them and gives nothing.
-fn imports(engine: &Engine, component: &Component) -> Vec<String> {
-    let types_only = |item: &ComponentItem| match item {
-        ComponentItem::ComponentInstance(instance) => {
-            instance.exports(engine).all(|(_, export)| matches!(export.ty, ComponentItem::Type(_)))
-        }
-        ComponentItem::Type(_) => true,
-        _ => false,
-    };
-    let component = component.component_type();
-    let asked = component.imports(engine).filter(|(_, import)| !types_only(&import.ty));
-    asked.map(|(name, _)| scrub(name, ERROR_BYTES_MAX)).collect()
-}
-
-/// What is not exported, and what is instead.
-fn missing_exports(engine: &Engine, component: &Component) -> Option<String> {
-    let component = component.component_type();
-    let found: Vec<&str> = component.exports(engine).map(|(name, _)| name).collect();
-    let missing: Vec<&str> = EXPORTS.into_iter().filter(|name| !found.contains(name)).collect();
-    if missing.is_empty() {
-        return None;
-    }
-    let found = if found.is_empty() { "nothing".into() } else { found.join(", ") };
-    Some(scrub(&format!("it does not export {}; it exports {found}", missing.join(" and ")), ERROR_BYTES_MAX))
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use selkie_edit::PluginId;
 
+use crate::limits::Limit;
 use crate::manifest::ManifestError;
+use crate::model::MissingKey;
 
 /// A plugin that does not load, or a call that failed. `plugin` is its name and version, or the file's name as
 /// long as the plugin has not said who it is.
@@ -34,14 +36,6 @@ pub enum ToolError {
         /// The limit.
         max: usize,
     },
-    /// A file that is larger than [`crate::limits::COMPONENT_BYTES_MAX`].
-    #[error("plugin {plugin}: the component is larger than {max} bytes")]
-    ComponentTooLarge {
-        /// The plugin.
-        plugin: String,
-        /// The limit.
-        max: usize,
-    },
     /// Bytes that are not a WebAssembly component.
     #[error("plugin {plugin}: not a WebAssembly component: {reason}")]
     NotAComponent {
@@ -50,8 +44,8 @@ pub enum ToolError {
         /// What it is, or where it is broken.
         reason: String,
     },
-    /// A component that wants something from the host.
-    #[error("plugin {plugin}: it imports {}, and nothing is granted to it", imports.join(", "))]
+    /// A component that wants what this host does not have.
+    #[error("plugin {plugin}: it imports {}, which no plugin is given", imports.join(", "))]
     Imports {
         /// The plugin.
         plugin: String,
@@ -67,6 +61,26 @@ pub enum ToolError {
         expected: &'static str,
         /// What is missing, and what is there instead.
         found: String,
+    },
+    /// A component made for another version of the interface.
+    #[error(
+        "plugin {plugin}: it is made for version {found} of the plugin interface, this host runs {supported}"
+    )]
+    UnsupportedContract {
+        /// The plugin.
+        plugin: String,
+        /// Its version.
+        found: String,
+        /// The versions that this host runs.
+        supported: &'static str,
+    },
+    /// A capability without one of its two keys.
+    #[error("plugin {plugin}: the host model is not granted to it: {missing}")]
+    NotGranted {
+        /// The plugin.
+        plugin: String,
+        /// The key that is not there.
+        missing: MissingKey,
     },
     /// A manifest that breaks a rule.
     #[error("plugin {plugin}: its manifest is refused: {problem}")]
@@ -106,60 +120,11 @@ pub enum ToolError {
         /// The plugin that is loaded.
         loaded: Box<PluginId>,
     },
-    /// The instruction budget is used up.
-    #[error("plugin {plugin}, {call}: stopped after {fuel} units of fuel")]
-    OutOfFuel {
-        /// The plugin.
-        plugin: String,
-        /// What was called.
-        call: String,
-        /// The budget.
-        fuel: u64,
-    },
-    /// The deadline has passed.
-    #[error("plugin {plugin}, {call}: stopped at its deadline of {deadline_ms} ms")]
-    Deadline {
-        /// The plugin.
-        plugin: String,
-        /// What was called.
-        call: String,
-        /// The deadline.
-        deadline_ms: u64,
-    },
-    /// More memory than allowed.
-    #[error("plugin {plugin}, {call}: asked for {asked} bytes of memory in all, {max} are allowed")]
-    Memory {
-        /// The plugin.
-        plugin: String,
-        /// What was called.
-        call: String,
-        /// All memories and tables, had it been granted.
-        asked: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// More memories, tables or instances than allowed.
-    #[error("plugin {plugin}, {call}: {reason}")]
-    TooManyParts {
-        /// The plugin.
-        plugin: String,
-        /// What was called.
-        call: String,
-        /// wasmtime's words: which, and the limit.
-        reason: String,
-    },
-    /// Recursion deeper than the stack.
-    #[error("plugin {plugin}, {call}: its stack exceeded {max} bytes")]
-    Stack {
-        /// The plugin.
-        plugin: String,
-        /// What was called.
-        call: String,
-        /// The limit.
-        max: usize,
-    },
+    /// A limit that was met. Every one of [`Limit`] ends a call in this way.
+    #[error("{0}")]
+    Limit(Box<Exceeded>),
     /// Any other fault of the guest: a panic, an index out of bounds, a division by zero.
-    #[error("plugin {plugin}, {call}: it failed: {reason}")]
+    #[error("plugin {plugin}, {call}: it failed: {reason}{}", said(last_words))]
     Trap {
         /// The plugin.
         plugin: String,
@@ -167,20 +132,10 @@ pub enum ToolError {
         call: String,
         /// The engine's words.
         reason: String,
+        /// The end of the guest's log: its panic's message, its traceback.
+        last_words: String,
     },
-    /// An answer beyond [`crate::limits::OUTPUT_TASKS_MAX`] or [`crate::limits::OUTPUT_BYTES_MAX`].
-    #[error("plugin {plugin}, {call}: its answer exceeds {max} {unit}")]
-    OutputTooLarge {
-        /// The plugin.
-        plugin: String,
-        /// What was called.
-        call: String,
-        /// The limit.
-        max: usize,
-        /// What is counted: `tasks` or `bytes`.
-        unit: &'static str,
-    },
-    /// An answer that is not made of grids, or that breaks a law of the tool's manifest.
+    /// An answer that is none: grids that are not rectangles, a wrong number of scores, a broken law.
     #[error("plugin {plugin}, {call}: its answer is refused: {reason}")]
     BadOutput {
         /// The plugin.
@@ -189,6 +144,26 @@ pub enum ToolError {
         call: String,
         /// What is wrong, and where.
         reason: String,
+    },
+    /// A grader that cannot be believed.
+    #[error("plugin {plugin}, tool `{tool}`: it cannot be believed: {fault}")]
+    Grader {
+        /// The plugin.
+        plugin: String,
+        /// The grader.
+        tool: String,
+        /// What was seen.
+        fault: GraderFault,
+    },
+    /// A tool of another kind than the work.
+    #[error("tool `{tool}` is {found}, and this is work for {asked}")]
+    WrongKind {
+        /// The tool.
+        tool: String,
+        /// Its kind.
+        found: String,
+        /// The kind that was asked for.
+        asked: String,
     },
     /// The tool refused, as it may.
     #[error("plugin {plugin}, {call}: {kind}: {message}")]
@@ -213,6 +188,8 @@ pub enum GuestErrorKind {
     UnknownTool,
     /// The tool cannot work on these tasks.
     UnsupportedInput,
+    /// The tool needs the host model, which did not answer.
+    ModelUnavailable,
     /// A fault of the plugin's own.
     Internal,
 }
@@ -223,9 +200,65 @@ impl std::fmt::Display for GuestErrorKind {
             GuestErrorKind::InvalidParams => "invalid parameters",
             GuestErrorKind::UnknownTool => "unknown tool",
             GuestErrorKind::UnsupportedInput => "unsupported input",
+            GuestErrorKind::ModelUnavailable => "model unavailable",
             GuestErrorKind::Internal => "internal error",
         })
     }
+}
+
+/// A limit, how much of it there is, and how much was used or asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exceeded {
+    /// The plugin.
+    pub plugin: String,
+    /// What was called.
+    pub call: String,
+    /// Which limit.
+    pub limit: Limit,
+    /// Its value.
+    pub max: u64,
+    /// What was used or asked for, as far as it was counted: the host stops counting at the limit.
+    pub used: u64,
+}
+
+impl std::fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Exceeded { plugin, call, limit, max, used } = self;
+        write!(f, "plugin {plugin}, {call}: stopped by the limit {limit}: {used} used, {max} allowed")
+    }
+}
+
+/// Why a grader's scores mean nothing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum GraderFault {
+    /// NaN, an infinity, or a number outside 0 to 1.
+    #[error("score {index} is {value}, not a number from 0 to 1")]
+    OutOfRange {
+        /// Which submission, from 0.
+        index: usize,
+        /// The score.
+        value: f64,
+    },
+    /// A submission of the host's own, among the others, with a score that it cannot have.
+    #[error("{canary} got {found}, and it should have got {expected}")]
+    Canary {
+        /// What was submitted.
+        canary: &'static str,
+        /// Its score.
+        found: f64,
+        /// What is known about it.
+        expected: &'static str,
+    },
+}
+
+impl ToolError {
+    pub(crate) fn limit(plugin: &str, call: &str, limit: Limit, max: u64, used: u64) -> ToolError {
+        ToolError::Limit(Box::new(Exceeded { plugin: plugin.into(), call: call.into(), limit, max, used }))
+    }
+}
+
+fn said(last_words: &str) -> String {
+    if last_words.is_empty() { String::new() } else { format!("; its last words: {last_words}") }
 }
 
 fn short(plugin: &PluginId) -> &str {

@@ -4,17 +4,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use selkie_edit::{Catalogue, PlannedCall, PluginId, Task, ToolRun, ToolSpec, derive_seed};
-use wasmtime::Engine;
+use selkie_edit::{
+    Catalogue, PlannedCall, PluginId, Score, Submission, Task, TextSource, ToolRun, ToolSpec, derive_seed,
+};
 
-use crate::call::Callee;
+use crate::call::{Callee, Usage};
+use crate::compile::Compiler;
 use crate::component::{self, Plugin};
-use crate::engine;
+use crate::engine::Clocked;
 use crate::error::ToolError;
 use crate::laws;
-use crate::limits::{BATCH_CELLS_MAX, Limits, PLUGINS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, Limits, PLUGINS_MAX};
 use crate::manifest::{Laws, Manifest};
+use crate::model::{Grants, MissingKey};
+use crate::work::{Batch, Made, Work};
 
 /// The components that are part of the binary: name, bytes, manifest.
 const BUILT_IN: [(&str, &[u8], &str); 1] = [(
@@ -32,39 +37,49 @@ pub struct HostOptions {
     pub plugins: Option<PathBuf>,
     /// The limits on every plugin.
     pub limits: Limits,
+    /// What the operator grants.
+    pub grants: Grants,
 }
 
 impl HostOptions {
-    /// The built-in plugins and those of the folder, under the usual limits.
+    /// The built-in plugins and those of the folder, under the usual limits, with nothing granted.
     pub fn new(plugins: Option<PathBuf>) -> HostOptions {
-        HostOptions { built_in: true, plugins, limits: Limits::default() }
+        HostOptions { built_in: true, plugins, limits: Limits::default(), grants: Grants::none() }
     }
 }
 
 /// Loaded plugins. Calls need no exclusive access: every batch has a store of its own.
 pub struct ToolHost {
-    engine: Engine,
-    limits: Limits,
-    plugins: Vec<Plugin>,
+    options: HostOptions,
+    compiler: Compiler,
+    loaded: Loaded,
+}
+
+/// One set of plugins that fit together.
+#[derive(Default)]
+struct Loaded {
+    plugins: Vec<std::sync::Arc<Plugin>>,
     /// By full name: which plugin, and the tool's laws.
     tools: BTreeMap<String, (usize, Laws)>,
     catalogue: Catalogue,
 }
 
-/// What a tool made of the tasks it was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallResult {
+/// What a tool made, and what it took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallResult<T> {
     /// Its answer, checked.
-    pub tasks: Vec<Task>,
+    pub made: T,
     /// Batches it took.
     pub calls: u64,
-    /// Fuel it used; the same for the same call and tasks.
+    /// Fuel it used; the same for the same call and input.
     pub fuel: u64,
+    /// The most that one batch used of each budget.
+    pub peak: Usage,
 }
 
 impl std::fmt::Debug for ToolHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.plugins.iter().map(|plugin| &plugin.id)).finish()
+        f.debug_list().entries(self.plugins()).finish()
     }
 }
 
@@ -74,24 +89,9 @@ impl ToolHost {
     /// # Errors
     /// The first plugin that does not load, in the order built-in, then by file name.
     pub fn new(options: HostOptions) -> Result<ToolHost, ToolError> {
-        let mut host = ToolHost {
-            engine: engine::engine()?,
-            limits: options.limits,
-            plugins: Vec::new(),
-            tools: BTreeMap::new(),
-            catalogue: Catalogue::default(),
-        };
-        if options.built_in {
-            for (name, bytes, manifest) in BUILT_IN {
-                host.add(component::built_in(name, bytes, manifest)?);
-            }
-        }
-        for path in options.plugins.as_deref().map(wasm_files).transpose()?.unwrap_or_default() {
-            let bytes = read_bounded(&path, host.limits.component_bytes)?;
-            let origin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-            host.load(&format!("`{origin}`"), &bytes)?;
-        }
-        host.catalogued()
+        let compiler = Compiler { clocked: Clocked::new()? };
+        let loaded = Loaded::of(&options, &compiler, None)?;
+        Ok(ToolHost { options, compiler, loaded })
     }
 
     /// A host of these components alone, each with the name that errors give it before it has its own.
@@ -102,26 +102,193 @@ impl ToolHost {
         components: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         limits: Limits,
     ) -> Result<ToolHost, ToolError> {
-        let mut host = ToolHost::new(HostOptions { built_in: false, plugins: None, limits })?;
-        for (name, bytes) in components {
-            host.load(name, bytes)?;
-        }
-        host.catalogued()
+        ToolHost::of_components_with(components, limits, Grants::none())
     }
 
-    fn load(&mut self, origin: &str, bytes: &[u8]) -> Result<(), ToolError> {
-        self.add(component::load(&self.engine, &self.limits, origin, bytes)?);
+    /// The same with grants.
+    ///
+    /// # Errors
+    /// As [`ToolHost::of_components`], and when something is granted to a plugin that does not ask.
+    pub fn of_components_with<'a>(
+        components: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        limits: Limits,
+        grants: Grants,
+    ) -> Result<ToolHost, ToolError> {
+        let options = HostOptions { built_in: false, plugins: None, limits, grants };
+        let compiler = Compiler { clocked: Clocked::new()? };
+        let mut loaded = Loaded::default();
+        for (name, bytes) in components {
+            loaded.add(component::load(&compiler, &options.limits, name, bytes)?.into());
+        }
+        loaded.finish(&options.grants)?;
+        Ok(ToolHost { options, compiler, loaded })
+    }
+
+    /// Reads the folder of plugins again: components that are new or different are loaded, those that are gone
+    /// are dropped. The exclusive access is the pin: no self-edit is under way meanwhile.
+    ///
+    /// # Errors
+    /// As [`ToolHost::new`]; then everything stays as it was.
+    pub fn reload(&mut self) -> Result<(), ToolError> {
+        self.loaded = Loaded::of(&self.options, &self.compiler, Some(&self.loaded))?;
         Ok(())
     }
 
-    fn add(&mut self, plugin: Plugin) {
+    /// The tools that are loaded.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.loaded.catalogue
+    }
+
+    /// The plugins that are loaded, in the order they were.
+    pub fn plugins(&self) -> impl Iterator<Item = &PluginId> {
+        self.loaded.plugins.iter().map(|plugin| &plugin.id)
+    }
+
+    /// Their manifests, in the same order.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.loaded.plugins.iter().map(|plugin| &plugin.manifest)
+    }
+
+    /// What a plugin's component imports, by name; none for a plugin that is not loaded.
+    ///
+    /// # Errors
+    /// When it is built in and does not compile.
+    pub fn imports(&self, plugin: &PluginId) -> Result<Vec<String>, ToolError> {
+        let Some(plugin) = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin) else {
+            return Ok(Vec::new());
+        };
+        Ok(plugin.linked(&self.compiler)?.imports.clone())
+    }
+
+    /// Applies a puzzle augmenter to tasks, in as many batches as it takes.
+    ///
+    /// # Errors
+    /// When the tool or its plugin is not the planned one, and whatever goes wrong in the guest.
+    pub fn augment(&self, call: &PlannedCall, tasks: &[Task]) -> Result<CallResult<Vec<Task>>, ToolError> {
+        let mut made = Vec::new();
+        let result = self.run(call, Work::Tasks(tasks), &mut |answer| {
+            if let Made::Tasks(tasks) = answer {
+                made.extend(tasks);
+            }
+        })?;
+        Ok(result.with(made))
+    }
+
+    /// Applies a text augmenter to sources: for each, its documents.
+    ///
+    /// # Errors
+    /// As [`ToolHost::augment`].
+    pub fn write(
+        &self,
+        call: &PlannedCall,
+        sources: &[TextSource],
+    ) -> Result<CallResult<Vec<Vec<String>>>, ToolError> {
+        let mut made = Vec::new();
+        let result = self.run(call, Work::Sources(sources), &mut |answer| {
+            if let Made::Documents(documents) = answer {
+                made.extend(documents);
+            }
+        })?;
+        Ok(result.with(made))
+    }
+
+    /// Applies a grader to submissions, without any check of its honesty: [`crate::grading`] has those.
+    ///
+    /// # Errors
+    /// As [`ToolHost::augment`], and [`ToolError::Grader`] for a score that is none.
+    pub(crate) fn scores(
+        &self,
+        call: &PlannedCall,
+        submissions: &[Submission],
+    ) -> Result<CallResult<Vec<Score>>, ToolError> {
+        let mut made = Vec::new();
+        let result = self.run(call, Work::Submissions(submissions), &mut |answer| {
+            if let Made::Scores(scores) = answer {
+                made.extend(scores);
+            }
+        })?;
+        Ok(result.with(made))
+    }
+
+    /// Carries out a planned call batch by batch.
+    fn run(
+        &self,
+        call: &PlannedCall,
+        work: Work<'_>,
+        take: &mut dyn FnMut(Made),
+    ) -> Result<CallResult<()>, ToolError> {
+        let (plugin, laws) = self.loaded.find(call, work)?;
+        let linked = plugin.linked(&self.compiler)?;
+        let limits = &self.options.limits;
+        let callee = Callee { clocked: &self.compiler.clocked, linked, plugin: &plugin.label, limits };
+        let mut result = CallResult { made: (), calls: 0, fuel: 0, peak: Usage::default() };
+        for (index, part) in work.batches(limits.batch_items, BATCH_BYTES_MAX).into_iter().enumerate() {
+            // A tool that says the seed does not matter is not shown it.
+            let seed = if laws.deterministic { 0 } else { batch_seed(call.seed, index) };
+            let batch = Batch { tool: &call.tool, params: &call.params, seed, work: part };
+            let until = Instant::now() + limits.deadline;
+            let model = self.options.grants.access(&plugin.id.name, plugin.asks_for_model(), until);
+            let done = callee.run(&batch, model)?;
+            if let (Work::Tasks(sent), Made::Tasks(made)) = (part, &done.made)
+                && let Some(reason) = laws::broken(laws, sent, made)
+            {
+                return Err(callee.bad_output(&call.tool, reason));
+            }
+            take(done.made);
+            result.calls += 1;
+            result.fuel += done.usage.fuel;
+            result.peak = result.peak.max(done.usage);
+        }
+        Ok(result)
+    }
+
+    /// A record of what the tools do from now on, for one edit.
+    pub fn session(&self) -> Session<'_> {
+        Session { host: self, runs: Vec::new() }
+    }
+}
+
+impl<T> CallResult<T> {
+    fn with<U>(self, made: U) -> CallResult<U> {
+        CallResult { made, calls: self.calls, fuel: self.fuel, peak: self.peak }
+    }
+}
+
+impl Loaded {
+    /// Everything that the options name. What `before` has under the same digest is taken over.
+    fn of(options: &HostOptions, compiler: &Compiler, before: Option<&Loaded>) -> Result<Loaded, ToolError> {
+        let known = |id: &str| {
+            before.and_then(|before| before.plugins.iter().find(|plugin| plugin.id.digest == id)).cloned()
+        };
+        let mut loaded = Loaded::default();
+        if options.built_in {
+            for (name, bytes, manifest) in BUILT_IN {
+                let plugin = component::built_in(name, bytes, manifest)?;
+                loaded.add(known(&plugin.id.digest).unwrap_or_else(|| plugin.into()));
+            }
+        }
+        for path in options.plugins.as_deref().map(wasm_files).transpose()?.unwrap_or_default() {
+            let bytes = read_bounded(&path, options.limits.component_bytes)?;
+            let origin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            let plugin = match known(&component::digest(&bytes)) {
+                Some(plugin) => plugin,
+                None => component::load(compiler, &options.limits, &format!("`{origin}`"), &bytes)?.into(),
+            };
+            loaded.add(plugin);
+        }
+        loaded.finish(&options.grants)?;
+        Ok(loaded)
+    }
+
+    fn add(&mut self, plugin: std::sync::Arc<Plugin>) {
         let index = self.plugins.len();
         let tools = plugin.manifest.tools.iter();
         self.tools.extend(tools.map(|tool| (tool.name.clone(), (index, tool.laws))));
         self.plugins.push(plugin);
     }
 
-    fn catalogued(mut self) -> Result<ToolHost, ToolError> {
+    /// Checks what concerns all plugins together.
+    fn finish(&mut self, grants: &Grants) -> Result<(), ToolError> {
         let specs = self.plugins.iter().flat_map(|plugin| {
             plugin.manifest.tools.iter().map(|tool| ToolSpec {
                 name: tool.name.clone(),
@@ -136,29 +303,17 @@ impl ToolHost {
             first: twins.0.plugin.to_string(),
             second: twins.1.plugin.to_string(),
         })?;
-        Ok(self)
+        for plugin in &self.plugins {
+            if grants.plugins().any(|name| name == plugin.id.name) && !plugin.asks_for_model() {
+                let plugin = plugin.label.clone();
+                return Err(ToolError::NotGranted { plugin, missing: MissingKey::Manifest });
+            }
+        }
+        Ok(())
     }
 
-    /// The tools that are loaded.
-    pub fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
-    }
-
-    /// The plugins that are loaded, in the order they were.
-    pub fn plugins(&self) -> impl Iterator<Item = &PluginId> {
-        self.plugins.iter().map(|plugin| &plugin.id)
-    }
-
-    /// Their manifests, in the same order.
-    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
-        self.plugins.iter().map(|plugin| &plugin.manifest)
-    }
-
-    /// Applies a planned call to tasks, in as many batches as it takes.
-    ///
-    /// # Errors
-    /// When the tool or its plugin is not the planned one, and whatever goes wrong in the guest.
-    pub fn call(&self, call: &PlannedCall, tasks: &[Task]) -> Result<CallResult, ToolError> {
+    /// The plugin of a planned call, if it is still the planned one and fits the work.
+    fn find(&self, call: &PlannedCall, work: Work<'_>) -> Result<(&Plugin, Laws), ToolError> {
         let unknown = || ToolError::UnknownTool { tool: call.tool.clone() };
         let &(index, laws) = self.tools.get(&call.tool).ok_or_else(unknown)?;
         let plugin = &self.plugins[index];
@@ -166,26 +321,12 @@ impl ToolHost {
             let (planned, loaded) = (Box::new(call.plugin.clone()), Box::new(plugin.id.clone()));
             return Err(ToolError::OtherPlugin { tool: call.tool.clone(), planned, loaded });
         }
-        let pre = plugin.pre(&self.engine)?;
-        let callee = Callee { engine: &self.engine, pre, plugin: &plugin.label, limits: &self.limits };
-        let mut result = CallResult { tasks: Vec::new(), calls: 0, fuel: 0 };
-        for (index, batch) in batches(tasks, self.limits.batch_tasks).into_iter().enumerate() {
-            // A tool that says the seed does not matter is not shown it.
-            let seed = if laws.deterministic { 0 } else { batch_seed(call.seed, index) };
-            let made = callee.augment(&call.tool, &call.params, seed, batch)?;
-            if let Some(reason) = laws::broken(laws, batch, &made.tasks) {
-                return Err(callee.bad_output(&call.tool, reason));
-            }
-            result.tasks.extend(made.tasks);
-            result.calls += 1;
-            result.fuel += made.fuel;
+        let kind = self.catalogue.get(&call.tool).ok_or_else(unknown)?.kind;
+        if kind != work.kind() {
+            let (found, asked) = (kind.to_string(), work.kind().to_string());
+            return Err(ToolError::WrongKind { tool: call.tool.clone(), found, asked });
         }
-        Ok(result)
-    }
-
-    /// A record of what the tools do from now on, for one edit.
-    pub fn session(&self) -> Session<'_> {
-        Session { host: self, runs: Vec::new() }
+        Ok((plugin, laws))
     }
 }
 
@@ -197,47 +338,43 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// As [`ToolHost::call`]; a call that fails is not counted.
+    /// As [`ToolHost::augment`]; a call that fails is not counted.
     ///
     /// # Errors
-    /// As [`ToolHost::call`].
-    pub fn call(&mut self, call: &PlannedCall, tasks: &[Task]) -> Result<Vec<Task>, ToolError> {
-        let result = self.host.call(call, tasks)?;
+    /// As [`ToolHost::augment`].
+    pub fn augment(&mut self, call: &PlannedCall, tasks: &[Task]) -> Result<Vec<Task>, ToolError> {
+        let result = self.host.augment(call, tasks)?;
+        self.count(call, result.calls, result.made.len(), result.fuel);
+        Ok(result.made)
+    }
+
+    /// As [`ToolHost::write`]; a call that fails is not counted.
+    ///
+    /// # Errors
+    /// As [`ToolHost::write`].
+    pub fn write(&mut self, call: &PlannedCall, source: &TextSource) -> Result<Vec<String>, ToolError> {
+        let result = self.host.write(call, std::slice::from_ref(source))?;
+        let documents = result.made.into_iter().flatten().collect::<Vec<_>>();
+        self.count(call, result.calls, documents.len(), result.fuel);
+        Ok(documents)
+    }
+
+    fn count(&mut self, call: &PlannedCall, calls: u64, items: usize, fuel: u64) {
         let index = self.runs.iter().position(|run| run.tool == call.tool).unwrap_or_else(|| {
             let (tool, plugin) = (call.tool.clone(), call.plugin.clone());
             self.runs.push(ToolRun { tool, plugin, calls: 0, items: 0, fuel: 0 });
             self.runs.len() - 1
         });
         let run = &mut self.runs[index];
-        run.calls += result.calls;
-        run.items += result.tasks.len() as u64;
-        run.fuel += result.fuel;
-        Ok(result.tasks)
+        run.calls += calls;
+        run.items += items as u64;
+        run.fuel += fuel;
     }
 
     /// One entry a tool, in order of first use.
     pub fn finish(self) -> Vec<ToolRun> {
         self.runs
     }
-}
-
-/// Cuts tasks into batches by their number and their cells: a function of the tasks alone, so that the same
-/// tasks always travel in the same batches. A single task is a batch however large it is.
-fn batches(tasks: &[Task], tasks_max: usize) -> Vec<&[Task]> {
-    let mut batches = Vec::new();
-    let (mut start, mut cells) = (0, 0);
-    for (index, task) in tasks.iter().enumerate() {
-        let more: usize = task.grids().map(|grid| grid.cells().len()).sum();
-        if index > start && (index - start >= tasks_max || cells + more > BATCH_CELLS_MAX) {
-            batches.push(&tasks[start..index]);
-            (start, cells) = (index, 0);
-        }
-        cells += more;
-    }
-    if start < tasks.len() {
-        batches.push(&tasks[start..]);
-    }
-    batches
 }
 
 /// The seed of a call's n-th batch: the call's own for the first, so that a call of one batch is what it looks

@@ -1,24 +1,32 @@
 //! The sandboxed plugin host: the only crate that knows wasmtime.
 //!
-//! A plugin is a WebAssembly component of the world in `schemas/wit`. It imports nothing; what it can do is
-//! compute, within limits that are on by default and each proven by a hostile guest (`tests/guests.rs`).
-//! [`ToolHost`] loads plugins and calls their tools; [`build`] makes one from a Rust crate.
+//! A plugin is a WebAssembly component of a world in `schemas/wit`. What it can do is compute, within limits that
+//! are on by default and each proven by a hostile guest (`tests/guests.rs`); the one thing that it can ask for is
+//! the host model, which takes two keys. [`ToolHost`] loads plugins and calls their tools; [`build`] makes one from
+//! a Rust crate.
 
-mod bindings;
 #[path = "plugin_build.rs"]
 pub mod build;
 mod call;
+mod compile;
 mod component;
+mod contract;
 mod engine;
 mod error;
+pub mod grading;
 mod host;
 mod laws;
 mod limiter;
 pub mod limits;
 pub mod manifest;
+mod model;
+mod state;
+mod wasi;
 mod work;
 
-pub use error::{GuestErrorKind, ToolError};
+pub use call::Usage;
+pub use error::{Exceeded, GraderFault, GuestErrorKind, ToolError};
 pub use host::{CallResult, HostOptions, Session, ToolHost};
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
+pub use model::{Completion, Grants, HostModel, Likelihood, MissingKey, ModelBudget, ModelError};
 pub use work::{Made, Work};

@@ -6,13 +6,16 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENT_BYTES, TABLES_MAX};
+use crate::limits::{Limits, TABLE_ELEMENT_BYTES};
 
 /// What a store has allocated so far.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     used: usize,
     max: usize,
+    instances: usize,
+    memories: usize,
+    tables: usize,
 }
 
 /// A request for more than is left.
@@ -26,8 +29,14 @@ pub(crate) struct MemoryExceeded {
 }
 
 impl Limiter {
-    pub(crate) fn new(max: usize) -> Limiter {
-        Limiter { used: 0, max }
+    pub(crate) fn new(limits: &Limits) -> Limiter {
+        let &Limits { memory_bytes: max, instances, memories, tables, .. } = limits;
+        Limiter { used: 0, max, instances, memories, tables }
+    }
+
+    /// Bytes of all memories and tables. They only grow.
+    pub(crate) fn used(&self) -> usize {
+        self.used
     }
 
     fn grow(&mut self, current: usize, desired: usize) -> wasmtime::Result<bool> {
@@ -61,15 +70,15 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        INSTANCES_MAX
+        self.instances
     }
 
     fn tables(&self) -> usize {
-        TABLES_MAX
+        self.tables
     }
 
     fn memories(&self) -> usize {
-        MEMORIES_MAX
+        self.memories
     }
 }
 
@@ -79,12 +88,13 @@ mod tests {
 
     #[test]
     fn memories_and_tables_draw_from_one_account() {
-        let mut limiter = Limiter::new(1000);
+        let mut limiter = Limiter::new(&Limits { memory_bytes: 1000, ..Limits::default() });
         assert!(matches!(limiter.memory_growing(0, 600, None), Ok(true)));
         assert!(matches!(limiter.table_growing(0, 50, None), Ok(true)), "exactly full");
         let refused = limiter.memory_growing(600, 601, None).expect_err("one byte too many");
         assert_eq!(refused.downcast_ref(), Some(&MemoryExceeded { asked: 1001, max: 1000 }));
         let refused = limiter.table_growing(50, usize::MAX, None).expect_err("no overflow");
         assert!(refused.is::<MemoryExceeded>());
+        assert_eq!(limiter.used(), 1000);
     }
 }

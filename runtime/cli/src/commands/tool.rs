@@ -83,16 +83,16 @@ fn run_tool(args: &ToolRunArgs) -> Result<ExitCode, CommandError> {
         let grid: Grid = serde_json::from_value(value).map_err(bad)?;
         // A tool works on tasks: a lone grid is the one example's input and output.
         let test = Example { input: grid.clone(), output: grid };
-        let result = host.call(&call, &[Task { train: Vec::new(), test }])?;
-        let grids: Vec<&Grid> = result.tasks.iter().map(|task| &task.test.input).collect();
+        let result = host.augment(&call, &[Task { train: Vec::new(), test }])?;
+        let grids: Vec<&Grid> = result.made.iter().map(|task| &task.test.input).collect();
         match grids[..] {
             [grid] => print_compact(grid)?,
             _ => print_compact(&grids)?,
         }
     } else {
         let task: Task = serde_json::from_value(value).map_err(bad)?;
-        let result = host.call(&call, &[task])?;
-        match &result.tasks[..] {
+        let result = host.augment(&call, &[task])?;
+        match &result.made[..] {
             [task] => print_compact(task)?,
             tasks => print_compact(&tasks)?,
         }

@@ -302,7 +302,7 @@ fn plugins() {
     text += &refused(&env, "no such folder", &[&examples("puzzles")[0], "--plugins", "absent"]);
     assert_snapshot!(text, @r"
     a component of another world
-      error: plugin `evil.wasm`: not of the world selkie:plugin/puzzle-plugin@0.1.0: it does not export selkie:plugin/manifest@0.1.0 and selkie:plugin/puzzle-augmenter@0.1.0; it exports other:world/tools@1.0.0
+      error: plugin `evil.wasm`: not of the world selkie:plugin/puzzle-plugin, text-plugin or grader-plugin: it exports other:world/tools@1.0.0
     a core module
       error: plugin `evil.wasm`: not a WebAssembly component: a core module; `selkie plugin build` makes a component of it
     a truncated component

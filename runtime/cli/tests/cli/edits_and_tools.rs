@@ -56,7 +56,7 @@ fn an_edit_is_checked_for_what_it_is_for() {
     exit code: 2
     ----- stderr
     error: the self-edit was refused for 1 problem
-      wrong_kind at /data/tools/0/tool: expected no tools, as none works on passages, found `grid.transpose`, a puzzle augmenter
+      wrong_kind at /data/tools/0/tool: expected a tool that works on passages, found `grid.transpose`, a puzzle augmenter
     hint: `selkie schema` prints what a self-edit may say
     ");
 }

@@ -72,7 +72,7 @@ fn what_a_model_reads() {
     "#);
     insta::assert_snapshot!(refusal(r#"{"version": 1, "data": {"tools": [{"tool": "grid.flip", "params": {"axis": "rows"}}], "documents": [" "], "permute": {}, "include_source": false}}"#, Domain::Passage), @r#"
     the self-edit was refused for 3 problems
-      wrong_kind at /data/tools/0/tool: expected no tools, as none works on passages, found `grid.flip`, a puzzle augmenter
+      wrong_kind at /data/tools/0/tool: expected a tool that works on passages, found `grid.flip`, a puzzle augmenter
       out_of_range at /data/documents/0: expected a text, found only white space
       wrong_kind at /data/permute: expected no permutation, as a passage has no grids, found permute
     "#);
