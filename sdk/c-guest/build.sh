@@ -2,12 +2,14 @@
 # build.sh [FOLDER]: builds FOLDER/grid_c.wasm (default target/guests). The pinned tools go into a virtual
 # environment under target/guests/tools; exit code 69 says that they cannot be installed.
 set -euo pipefail
-folder=$(realpath -m "${1:-$(dirname "$0")/../../target/guests}")
-cd "$(dirname "$0")"
-tools=$(realpath -m ../../target/guests/tools/c-guest)
+here=$(cd "$(dirname "$0")" && pwd)
+folder=${1:-$here/../../target/guests}
+tools=$here/../../target/guests/tools/c-guest
+mkdir -p "$folder" "$tools"
+folder=$(cd "$folder" && pwd) tools=$(cd "$tools" && pwd)
+cd "$here"
 
 python3 -m venv "$tools" && "$tools/bin/pip" install --quiet --requirement requirements.txt || exit 69
-mkdir -p "$folder"
 # The module in the component needs no more stack than this; the compiler's default is 16 MiB of memory.
 ZIG_GLOBAL_CACHE_DIR=$tools/cache "$tools/bin/python" -m ziglang cc -target wasm32-wasi -mexec-model=reactor \
     -std=c17 -Os -s -Wall -Wextra -Werror -Wl,-z,stack-size=65536 \

@@ -2,11 +2,13 @@
 # build.sh [FOLDER]: builds FOLDER/grid_js.wasm (default target/guests). The pinned tools go into node_modules
 # under target/guests/tools; exit code 69 says that they cannot be installed.
 set -euo pipefail
-folder=$(realpath -m "${1:-$(dirname "$0")/../../target/guests}")
-cd "$(dirname "$0")"
-tools=$(realpath -m ../../target/guests/tools/javascript)
+here=$(cd "$(dirname "$0")" && pwd)
+folder=${1:-$here/../../target/guests}
+tools=$here/../../target/guests/tools/javascript
+mkdir -p "$folder" "$tools"
+folder=$(cd "$folder" && pwd) tools=$(cd "$tools" && pwd)
+cd "$here"
 
-mkdir -p "$tools" "$folder"
 cp package.json package-lock.json "$tools"
 # Not `npm ci`: it fails where a binding for some other platform was never published.
 npm --prefix "$tools" install --no-audit --no-fund --loglevel=error || exit 69
