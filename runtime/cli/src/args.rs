@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use selkie_engine::PluginOptions;
 use selkie_learn::DeviceChoice;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,23 @@ pub(crate) struct PluginsArgs {
     pub(crate) plugins: Option<PathBuf>,
 }
 
+/// Which plugins, and what they may ask.
+#[derive(Debug, Args)]
+pub(crate) struct GrantArgs {
+    #[command(flatten)]
+    pub(crate) plugins: PluginsArgs,
+    /// Let this plugin ask the model, if its manifest asks for that; may be repeated
+    #[arg(long = "grant", value_name = "PLUGIN")]
+    pub(crate) grants: Vec<String>,
+}
+
+impl GrantArgs {
+    /// What the engine needs of it.
+    pub(crate) fn options(&self) -> PluginOptions {
+        PluginOptions { folder: self.plugins.plugins.clone(), grants: self.grants.clone() }
+    }
+}
+
 /// Which model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
@@ -138,7 +156,7 @@ pub(crate) struct AdaptArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) self_edit: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) plugins: PluginsArgs,
+    pub(crate) plugins: GrantArgs,
     #[command(flatten)]
     pub(crate) home: HomeArgs,
     /// Decides everything random
@@ -212,7 +230,7 @@ pub(crate) struct SchemaArgs {
 pub(crate) enum ToolCommand {
     /// List the loaded tools
     List(ToolListArgs),
-    /// Run a tool on a grid or a task (JSON on stdin) and print the result
+    /// Run a tool on what is on stdin (a grid, a task, a text, answers to grade) and print the result
     Run(ToolRunArgs),
 }
 
@@ -238,7 +256,9 @@ pub(crate) struct ToolRunArgs {
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     #[command(flatten)]
-    pub(crate) plugins: PluginsArgs,
+    pub(crate) plugins: GrantArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 /// `selkie plugin ...`.
@@ -444,7 +464,7 @@ pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArg,
     #[command(flatten)]
-    pub(crate) plugins: PluginsArgs,
+    pub(crate) plugins: GrantArgs,
     #[command(flatten)]
     pub(crate) home: HomeArgs,
 }

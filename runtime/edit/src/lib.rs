@@ -42,6 +42,7 @@ pub mod schema;
 pub mod seal;
 mod seed;
 pub mod self_edit;
+pub mod text_data;
 pub mod tool_data;
 mod validate;
 mod validator;
@@ -53,7 +54,7 @@ pub use draft::Draft;
 pub use grid::{Example, Grid, GridError, Task};
 pub use outcome::{Answer, ItemReport, Report, ToolOutcomes, ToolRun, Verdict};
 pub use parse::parse;
-pub use plan::{LeaveOut, Plan, PlannedCall, PuzzlePlan, leave_out, plan, steps};
+pub use plan::{LeaveOut, Plan, PlannedCall, PuzzlePlan, TextPlan, leave_out, plan, steps};
 pub use problem::{Code, Problem, Refused};
 pub use prompt::{edit_prompt, selkie_form_help, tool_list};
 pub use puzzle_data::{ExpandError, expand, expand_round, task_digest};
@@ -62,6 +63,7 @@ pub use seed::{SplitMix64, derive_seed};
 pub use self_edit::{
     Dialect, Lora, LossOn, Permute, Projection, Schedule, SelfEdit, ToolCall, Training, TrainingDefaults,
 };
+pub use text_data::expand_texts;
 pub use tool_data::{Score, Submission, SubmissionKind, TextSource};
 pub use validate::{validate, validate_call};
 pub use validator::{SchemaError, Validator};

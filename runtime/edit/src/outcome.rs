@@ -14,7 +14,7 @@ pub struct ToolRun {
     pub plugin: PluginId,
     /// Batches it was called with.
     pub calls: u64,
-    /// Tasks it returned.
+    /// Tasks or documents it returned.
     pub items: u64,
     /// Fuel it used: WebAssembly instructions, nearly; the same for the same input and seed.
     pub fuel: u64,
@@ -26,8 +26,18 @@ pub struct ToolOutcomes {
     /// The puzzle's training tasks: de-duplicated, in a fixed order, at most
     /// [`crate::limits::EXAMPLES_MAX`]. Empty for a passage.
     pub tasks: Vec<Task>,
+    /// The passage's documents that tools wrote, as they are learned; at most [`crate::limits::EXAMPLES_MAX`].
+    /// Empty for a puzzle.
+    pub documents: Vec<String>,
     /// One entry a tool, in order of first use.
     pub runs: Vec<ToolRun>,
+}
+
+impl ToolOutcomes {
+    /// Tasks and documents.
+    pub fn items(&self) -> usize {
+        self.tasks.len() + self.documents.len()
+    }
 }
 
 /// A model's answer to one item.

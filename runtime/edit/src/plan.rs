@@ -2,20 +2,24 @@
 
 use serde_json::json;
 
-use crate::catalogue::{Catalogue, PluginId};
+use crate::catalogue::{Catalogue, PluginId, ToolKind};
 use crate::context::{Context, Passage, Puzzle};
 use crate::grid::{Example, Task};
 use crate::limits::{PROBLEMS_MAX, STEPS_MAX};
 use crate::problem::{Code, Problem, Refused};
 use crate::seed::derive_seed;
 use crate::self_edit::{Dialect, Permute, SelfEdit, ToolCall, Training};
+use crate::tool_data::TextSource;
 
 /// What will be done, with nothing left to choose.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Work on grids; `None` for a passage.
     pub puzzle: Option<PuzzlePlan>,
-    /// Texts to learn, in order: a passage's each under its title, a puzzle's as they were written.
+    /// Work on a text; `None` for a puzzle.
+    pub text: Option<TextPlan>,
+    /// Texts to learn that the edit has, in order: a passage's each under its title, a puzzle's as they were
+    /// written.
     pub documents: Vec<String>,
     /// How to train.
     pub training: Training,
@@ -34,6 +38,15 @@ pub struct PuzzlePlan {
     pub permute: Permute,
     /// The tools of the last step: colours (when asked for), then order; one pair a copy.
     pub permute_calls: Vec<Vec<PlannedCall>>,
+}
+
+/// The tools of a passage's plan. [`crate::expand_texts`] says in which order they are carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextPlan {
+    /// The passage, and the documents of the edit as what the model wrote about it.
+    pub source: TextSource,
+    /// Each is applied to the source.
+    pub pipelines: Vec<Vec<PlannedCall>>,
 }
 
 /// A tool call that needs no further look-up.
@@ -64,11 +77,14 @@ pub const PERMUTE_EXAMPLES: &str = "grid.permute_examples";
 /// When a tool is not in the catalogue, the edit is for the other kind of context, or a passage's documents
 /// make more steps than [`STEPS_MAX`]. (The examples of a puzzle are counted when they exist: [`steps`].)
 pub fn plan(edit: &SelfEdit, catalogue: &Catalogue, context: &Context, seed: u64) -> Result<Plan, Refused> {
-    let (puzzle, documents) = match context {
+    let (puzzle, text, documents) = match context {
         Context::Puzzle(puzzle) => {
-            (Some(puzzle_plan(edit, catalogue, puzzle, seed)?), edit.documents.clone())
+            (Some(puzzle_plan(edit, catalogue, puzzle, seed)?), None, edit.documents.clone())
         }
-        Context::Passage(passage) => (None, titled_documents(edit, passage)?),
+        Context::Passage(passage) => {
+            let text = text_plan(edit, catalogue, passage, seed)?;
+            (None, Some(text), titled_documents(edit, passage))
+        }
     };
     if puzzle.is_none() {
         steps(documents.len(), &edit.training).map_err(|problem| match edit.dialect {
@@ -77,7 +93,7 @@ pub fn plan(edit: &SelfEdit, catalogue: &Catalogue, context: &Context, seed: u64
             Dialect::Selkie | Dialect::SealArc => problem,
         })?;
     }
-    Ok(Plan { puzzle, documents, training: edit.training.clone(), seed })
+    Ok(Plan { puzzle, text, documents, training: edit.training.clone(), seed })
 }
 
 /// Optimiser steps of training on so many examples: batches, the last one perhaps smaller, times epochs.
@@ -140,16 +156,7 @@ fn puzzle_plan(
         return Err(other_context("an edit for a puzzle", "an edit that learns a passage"));
     }
     let mut resolver = Resolver { catalogue, seed, problems: Vec::new() };
-    let pipelines = (edit.pipelines.iter().enumerate())
-        .map(|(i, calls)| {
-            let pointer = match edit.dialect {
-                Dialect::Selkie => format!("/data/tools/{i}"),
-                // The flags do not list their tools.
-                Dialect::SealArc | Dialect::SealCompletion => String::new(),
-            };
-            resolver.pin(calls, &format!("pipeline/{i}"), &pointer)
-        })
-        .collect();
+    let pipelines = resolver.pipelines(edit);
     let last_step = permute_calls(edit.permute);
     let pointer = match edit.dialect {
         Dialect::Selkie => "/data/permute",
@@ -183,6 +190,19 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
+    fn pipelines(&mut self, edit: &SelfEdit) -> Vec<Vec<PlannedCall>> {
+        let pipelines = edit.pipelines.iter().enumerate();
+        let pinned = pipelines.map(|(i, calls)| {
+            let pointer = match edit.dialect {
+                Dialect::Selkie => format!("/data/tools/{i}"),
+                // The flags do not list their tools.
+                Dialect::SealArc | Dialect::SealCompletion => String::new(),
+            };
+            self.pin(calls, &format!("pipeline/{i}"), &pointer)
+        });
+        pinned.collect()
+    }
+
     fn pin(&mut self, calls: &[ToolCall], path: &str, pointer: &str) -> Vec<PlannedCall> {
         let mut pinned = Vec::new();
         for (index, call) in calls.iter().enumerate() {
@@ -206,14 +226,34 @@ impl Resolver<'_> {
     }
 }
 
-/// Each document under its title, the passage itself last, as SEAL trains on them.
-fn titled_documents(edit: &SelfEdit, passage: &Passage) -> Result<Vec<String>, Refused> {
-    if !edit.pipelines.is_empty() {
+fn text_plan(
+    edit: &SelfEdit,
+    catalogue: &Catalogue,
+    passage: &Passage,
+    seed: u64,
+) -> Result<TextPlan, Refused> {
+    let kind = |call: &ToolCall| catalogue.get(&call.tool).map(|tool| tool.kind);
+    if edit.pipelines.iter().flatten().any(|call| kind(call) == Some(ToolKind::PuzzleAugmenter)) {
         return Err(other_context("an edit for a passage", "an edit with tools for puzzles"));
     }
+    let mut resolver = Resolver { catalogue, seed, problems: Vec::new() };
+    let pipelines = resolver.pipelines(edit);
+    if !resolver.problems.is_empty() {
+        return Err(Refused(resolver.problems));
+    }
+    let source = TextSource {
+        title: passage.title.clone(),
+        text: passage.context.trim().to_owned(),
+        completions: edit.documents.clone(),
+    };
+    Ok(TextPlan { source, pipelines })
+}
+
+/// Each document under its title, the passage itself last, as SEAL trains on them.
+fn titled_documents(edit: &SelfEdit, passage: &Passage) -> Vec<String> {
     let source = edit.include_source.then_some(passage.context.trim());
     let texts = edit.documents.iter().map(String::as_str).chain(source);
-    Ok(texts.map(|text| format!("{}\n{text}", passage.title)).collect())
+    texts.map(|text| format!("{}\n{text}", passage.title)).collect()
 }
 
 fn other_context(expected: &str, found: &str) -> Refused {

@@ -5,7 +5,6 @@
 
 use serde_json::Value;
 
-use crate::catalogue::ToolKind;
 use crate::completion;
 use crate::context::Domain;
 use crate::draft::{DataDraft, Draft, EditDraft, PipelineDraft, ToolDraft, TrainingDraft};
@@ -105,18 +104,25 @@ fn check_pipeline(value: &Value, at: &str, validator: &Validator, domain: Domain
     // The form has complained about anything that is not an object.
     let Value::Object(members) = value else { return };
     if !members.contains_key("chain") {
-        check_call(value, at, validator, domain, problems);
+        check_call(value, at, validator, Some(domain), problems);
         return;
     }
     validator.chain.complain(value, at, None, problems);
     if let Some(calls) = members.get("chain").and_then(Value::as_array) {
         for (index, call) in calls.iter().take(CHAIN_DEPTH_MAX).enumerate() {
-            check_call(call, &format!("{at}/chain/{index}"), validator, domain, problems);
+            check_call(call, &format!("{at}/chain/{index}"), validator, Some(domain), problems);
         }
     }
 }
 
-fn check_call(value: &Value, at: &str, validator: &Validator, domain: Domain, problems: &mut Problems) {
+/// Without a domain any kind of tool is right.
+fn check_call(
+    value: &Value,
+    at: &str,
+    validator: &Validator,
+    domain: Option<Domain>,
+    problems: &mut Problems,
+) {
     let Value::Object(members) = value else { return };
     if problems.is_full() {
         return;
@@ -131,14 +137,9 @@ fn check_call(value: &Value, at: &str, validator: &Validator, domain: Domain, pr
         problems.push(unknown_tool(name, at, validator, domain));
         return;
     };
-    if domain.tool_kind() != tool.kind {
-        let problem = Problem::new(
-            Code::WrongKind,
-            format!("{at}/tool"),
-            tools_for(domain),
-            format!("`{name}`, {}", tool.kind),
-        );
-        problems.push(problem);
+    if let Some(domain) = domain.filter(|domain| domain.tool_kind() != tool.kind) {
+        let found = format!("`{name}`, {}", tool.kind);
+        problems.push(Problem::new(Code::WrongKind, format!("{at}/tool"), tools_for(domain), found));
         return;
     }
     let no_params = Value::Object(serde_json::Map::new());
@@ -148,17 +149,17 @@ fn check_call(value: &Value, at: &str, validator: &Validator, domain: Domain, pr
     }
 }
 
-/// Checks one tool call, `{"tool": name, "params": {..}}`, outside of any edit.
+/// Checks one call of any kind of tool, `{"tool": name, "params": {..}}`, outside of any edit.
 ///
 /// # Errors
 /// Every problem; pointers are into the call.
-pub fn validate_call(call: &Value, validator: &Validator, domain: Domain) -> Result<(), Refused> {
+pub fn validate_call(call: &Value, validator: &Validator) -> Result<(), Refused> {
     let mut problems = Problems::default();
     if !call.is_object() {
         let expected = "an object with a tool and its parameters";
         problems.push(Problem::new(Code::WrongType, "", expected, wording::found(call)));
     }
-    check_call(call, "", validator, domain, &mut problems);
+    check_call(call, "", validator, None, &mut problems);
     problems.into_result()
 }
 
@@ -185,19 +186,22 @@ fn check_params(params: &Value, at: &str, tool: &CompiledTool, are_written: bool
     tool.params.complain(params, at, Some(Code::BadParams), problems);
 }
 
-fn unknown_tool(name: &str, at: &str, validator: &Validator, domain: Domain) -> Problem {
-    let kind = domain.tool_kind();
-    let suited = validator.tools.iter().filter(|(_, tool)| tool.kind == kind).map(|(name, _)| name.as_str());
-    let names = wording::listed(suited, Some(name));
-    let expected = if names.is_empty() { tools_for(domain).to_owned() } else { format!("one of {names}") };
+fn unknown_tool(name: &str, at: &str, validator: &Validator, domain: Option<Domain>) -> Problem {
+    let kind = domain.map(Domain::tool_kind);
+    let suited = validator.tools.iter().filter(|(_, tool)| kind.is_none_or(|kind| tool.kind == kind));
+    let names = wording::listed(suited.map(|(name, _)| name.as_str()), Some(name));
+    let expected = match domain {
+        _ if !names.is_empty() => format!("one of {names}"),
+        Some(domain) => tools_for(domain).to_owned(),
+        None => "a loaded tool".to_owned(),
+    };
     Problem::new(Code::UnknownTool, format!("{at}/tool"), expected, wording::found(&Value::from(name)))
 }
 
 fn tools_for(domain: Domain) -> &'static str {
-    match domain.tool_kind() {
-        ToolKind::PuzzleAugmenter => "a tool that works on puzzles",
-        ToolKind::TextAugmenter => "a tool that works on passages",
-        ToolKind::Grader => "a grader",
+    match domain {
+        Domain::Puzzle => "a tool that works on puzzles",
+        Domain::Passage => "a tool that works on passages",
     }
 }
 
@@ -206,9 +210,12 @@ fn check_documents(edit: &Value, domain: Domain, problems: &mut Problems) {
         edit.pointer("/data/documents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let has_source = edit.pointer("/data/include_source") != Some(&Value::Bool(false));
     // A puzzle has its demonstrations to learn from.
-    if domain == Domain::Passage && written.is_empty() && !has_source {
-        let found = "no documents, and include_source false";
-        problems.push(Problem::new(Code::NothingToLearn, "/data", "documents or the passage itself", found));
+    let has_tools =
+        edit.pointer("/data/tools").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty());
+    if domain == Domain::Passage && written.is_empty() && !has_source && !has_tools {
+        let found = "no documents, no tools, and include_source false";
+        let expected = "documents, tools or the passage itself";
+        problems.push(Problem::new(Code::NothingToLearn, "/data", expected, found));
     }
     for (index, document) in written.iter().take(DOCUMENTS_MAX).enumerate() {
         let Value::String(text) = document else { continue };

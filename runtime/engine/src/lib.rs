@@ -7,6 +7,7 @@
 pub mod decide;
 mod error;
 mod event;
+mod host_model;
 mod replay;
 mod report;
 mod runtime;
@@ -17,5 +18,5 @@ pub use error::StepError;
 pub use event::Event;
 pub use replay::{Difference, Replay, replay};
 pub use report::{AdaptReport, ScoreReport, ToolReport, TrainingReport};
-pub use runtime::{Runtime, model_files};
+pub use runtime::{PluginOptions, Runtime, model_files};
 pub use step::{EditSource, Outcome, Request, step};

@@ -1,22 +1,33 @@
 //! What every step needs, opened once: a model, the tools and the rules for edits.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use selkie_edit::{Domain, Refused, SelfEdit, Validator, parse, validate};
 use selkie_learn::{Compute, Model, ModelFiles};
-use selkie_tools::{HostOptions, ToolHost};
+use selkie_tools::{Grants, HostOptions, ModelBudget, ToolHost};
 
 use crate::error::StepError;
+use crate::host_model::AskedModel;
 
 /// A model with its tools. Holds no state that changes: state is in the home folder.
 #[derive(Debug)]
 pub struct Runtime {
     /// The base model.
-    pub model: Model,
+    pub model: Arc<Model>,
     /// The loaded plugins.
     pub host: ToolHost,
     /// The rules for self-edits, composed from the loaded tools.
     pub validator: Validator,
+}
+
+/// Which plugins are loaded beside the built-in ones, and what the operator grants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PluginOptions {
+    /// A folder of components.
+    pub folder: Option<PathBuf>,
+    /// Names of plugins that may ask the model, if their manifests ask for it too.
+    pub grants: Vec<String>,
 }
 
 impl Runtime {
@@ -25,7 +36,7 @@ impl Runtime {
     /// # Errors
     /// Whatever does not load, by name.
     pub fn open(model: &ModelFiles, plugins: Option<PathBuf>) -> Result<Runtime, StepError> {
-        Runtime::open_on(model, plugins, &Compute::cpu())
+        Runtime::open_on(model, PluginOptions { folder: plugins, grants: Vec::new() }, &Compute::cpu())
     }
 
     /// The same with the model on a device.
@@ -34,12 +45,30 @@ impl Runtime {
     /// As [`Runtime::open`], and when the device cannot hold the model.
     pub fn open_on(
         model: &ModelFiles,
-        plugins: Option<PathBuf>,
+        plugins: PluginOptions,
         compute: &Compute,
     ) -> Result<Runtime, StepError> {
-        let host = ToolHost::new(HostOptions::new(plugins))?;
+        let model = Arc::new(Model::open_on(model, compute)?);
+        let grants = Grants::of(Arc::new(AskedModel(model.clone())));
+        let grants = plugins
+            .grants
+            .into_iter()
+            .fold(grants, |grants, plugin| grants.with(plugin, ModelBudget::default()));
+        let host = ToolHost::new(HostOptions { grants, ..HostOptions::new(plugins.folder) })?;
         let validator = Validator::new(host.catalogue())?;
-        Ok(Runtime { model: Model::open_on(model, compute)?, host, validator })
+        Ok(Runtime { model, host, validator })
+    }
+
+    /// Reads the folder of plugins again: new and changed components are usable at once. The exclusive access is
+    /// the pin: no edit is under way meanwhile.
+    ///
+    /// # Errors
+    /// The plugin that does not load; then everything stays as it was.
+    pub fn reload_plugins(&mut self) -> Result<(), StepError> {
+        let host = self.host.reloaded()?;
+        self.validator = Validator::new(host.catalogue())?;
+        self.host = host;
+        Ok(())
     }
 
     /// Parses and validates a self-edit for a kind of context, with this model's defaults.

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use selkie_edit::{
-    Context, Plan, Refused, Report, SelfEdit, ToolOutcomes, Verdict, derive_seed, expand, plan, steps,
+    Context, Plan, Refused, Report, SelfEdit, ToolOutcomes, Verdict, derive_seed, expand, expand_texts, plan,
+    steps,
 };
 use selkie_learn::{Adapter, Trained, TrainingSet, WrittenEdit, peft, train};
 use selkie_store::{
@@ -108,7 +109,7 @@ pub fn step(
         None => written_by_model(runtime, &mut store, request, parent.as_ref(), tell)?,
     };
     tell(Event::Accepted { dialect: edit.dialect });
-    tell(Event::Tools { runs: &tools.runs, items: tools.tasks.len() + plan.documents.len() });
+    tell(Event::Tools { runs: &tools.runs, items: tools.items() + plan.documents.len() });
     let steps = steps(set.sequences().len(), &plan.training)?;
     tell(Event::Dataset {
         examples: set.sequences().len(),
@@ -188,10 +189,16 @@ fn active_adapter(runtime: &Runtime, store: &Store) -> Result<Option<Adapter>, S
 
 /// Runs the plan's tools: the order is SEAL's ([`expand`]), the sandbox is the host's.
 pub(crate) fn run_tools(runtime: &Runtime, plan: &Plan) -> Result<ToolOutcomes, StepError> {
-    let Some(puzzle) = &plan.puzzle else { return Ok(ToolOutcomes::default()) };
     let mut session = runtime.host.session();
-    let tasks = expand(puzzle, plan.seed, |call, tasks| session.augment(call, tasks))?;
-    Ok(ToolOutcomes { tasks, runs: session.finish() })
+    let tasks = match &plan.puzzle {
+        Some(puzzle) => expand(puzzle, plan.seed, |call, tasks| session.augment(call, tasks))?,
+        None => Vec::new(),
+    };
+    let documents = match &plan.text {
+        Some(text) => expand_texts(text, |call, source| session.write(call, source))?,
+        None => Vec::new(),
+    };
+    Ok(ToolOutcomes { tasks, documents, runs: session.finish() })
 }
 
 /// Trains a new adapter on top of the parent's, and joins the two into one.

@@ -34,7 +34,7 @@ pub enum DatasetError {
 }
 
 impl TrainingSet {
-    /// Renders what the tools made (a puzzle's tasks), then the plan's documents.
+    /// Renders a puzzle's tasks, then the plan's documents, then those that tools wrote.
     ///
     /// Equal sequences are kept once. A puzzle's tasks may render to more sequences than
     /// [`EXAMPLES_MAX`] where every pair is its own; then the seed chooses among them, never among the
@@ -60,7 +60,7 @@ impl TrainingSet {
             tasks.extend(codec.task(task, plan.training.loss_on)?);
         }
         let documents: Result<Vec<Sequence>, LearnError> =
-            plan.documents.iter().map(|document| codec.document(document)).collect();
+            plan.documents.iter().chain(&outcomes.documents).map(|text| codec.document(text)).collect();
         let mut rendered = tasks.iter().collect::<HashSet<_>>().len();
         let documents = documents?;
         rendered += documents.iter().collect::<HashSet<_>>().len();
@@ -162,11 +162,11 @@ mod tests {
         let (rounds, pipelines, permute_calls) = (Vec::new(), Vec::new(), Vec::new());
         let puzzle = Some(PuzzlePlan { rounds, pipelines, permute, permute_calls });
         let training = Training { loss_on, ..TrainingDefaults::seal().puzzle };
-        Plan { puzzle, documents, training, seed }
+        Plan { puzzle, text: None, documents, training, seed }
     }
 
     fn puzzle_set(loss_on: LossOn, tasks: Vec<Task>, seed: u64) -> Result<TrainingSet, DatasetError> {
-        let outcomes = ToolOutcomes { tasks, runs: Vec::new() };
+        let outcomes = ToolOutcomes { tasks, ..ToolOutcomes::default() };
         TrainingSet::build(
             &Codec::Puzzles(Box::default()),
             &puzzle_plan(loss_on, Vec::new(), seed),
@@ -175,7 +175,8 @@ mod tests {
     }
 
     fn passage_set(documents: Vec<String>) -> Result<TrainingSet, DatasetError> {
-        let plan = Plan { puzzle: None, documents, training: TrainingDefaults::seal().passage, seed: 1 };
+        let plan =
+            Plan { puzzle: None, text: None, documents, training: TrainingDefaults::seal().passage, seed: 1 };
         TrainingSet::build(&Codec::Facts(Box::default()), &plan, &ToolOutcomes::default())
     }
 
@@ -239,7 +240,7 @@ mod tests {
     #[test]
     fn a_puzzles_documents_need_a_model_that_reads() {
         let plan = puzzle_plan(LossOn::FinalOutput, texts(&["Turn it.", "Turn it twice."]), 1);
-        let outcomes = ToolOutcomes { tasks: vec![task(&[1], 2)], runs: Vec::new() };
+        let outcomes = ToolOutcomes { tasks: vec![task(&[1], 2)], ..ToolOutcomes::default() };
         let problem = refused(TrainingSet::build(&Codec::Puzzles(Box::default()), &plan, &outcomes));
         assert_eq!((problem.code, problem.pointer.as_str()), (Code::WrongKind, "/data/documents"));
         assert_eq!(problem.expected, "no documents: this model understands puzzles only");

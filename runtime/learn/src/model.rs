@@ -12,9 +12,10 @@ use crate::device::Compute;
 use crate::error::LearnError;
 use crate::lora::Adapter;
 use crate::profile::Profile;
+use crate::pup::render::Prompt;
 use crate::sample::{PromptCache, Request, StopReason, generate, generate_batch};
 use crate::sampler::SamplingSettings;
-use crate::score::score;
+use crate::score::{Score, score};
 
 /// New tokens of a self-edit. SEAL allows 128 for a puzzle's JSON and 8,192 for a passage's text; recorded
 /// completions are below 600.
@@ -202,6 +203,63 @@ impl Model {
             limit.min(room),
         )?;
         Ok(self.codec.read_answer(&item.expected, &ids))
+    }
+
+    /// How likely a completion is after a prompt, and how many tokens were computed for it.
+    ///
+    /// # Errors
+    /// When the model does not read text, the prompt has no tokens, or both are longer than it can read.
+    pub fn likelihood(
+        &self,
+        adapter: Option<&Adapter>,
+        prompt: &str,
+        completion: &str,
+    ) -> Result<(Score, usize), LearnError> {
+        let prompt = self.some_prompt(prompt)?;
+        let sequence = prompt.with(&self.codec.completion(completion)?);
+        self.check_length(sequence.len())?;
+        let score = score(&self.decoder, adapter, std::slice::from_ref(&sequence))?.swap_remove(0);
+        Ok((score, sequence.len()))
+    }
+
+    /// The most likely continuation of a prompt: at most `max_new` tokens, fewer where the model ends itself or
+    /// `go_on` says no. With it, how many tokens were computed.
+    ///
+    /// # Errors
+    /// As [`Model::likelihood`].
+    pub fn continuation(
+        &self,
+        adapter: Option<&Adapter>,
+        prompt: &str,
+        max_new: usize,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(String, usize), LearnError> {
+        let prompt = self.some_prompt(prompt)?;
+        self.check_length(prompt.ids.len())?;
+        let room = self.decoder.config().max_positions.saturating_sub(prompt.ids.len());
+        let request = Request {
+            prompt: &prompt.ids,
+            position_of: Box::new(prompt.position_of()),
+            adapter,
+            sampling: SamplingSettings::GREEDY,
+            stop: &self.stops(prompt.end),
+            constraint: None,
+            max_new: max_new.min(room),
+        };
+        let told = &mut |_| if go_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        let made =
+            generate_batch(&self.decoder, &mut PromptCache::new(0), vec![request], told)?.swap_remove(0);
+        Ok((self.codec.text(&made.ids), prompt.ids.len() + made.ids.len()))
+    }
+
+    fn some_prompt(&self, text: &str) -> Result<Prompt, LearnError> {
+        let prompt = self.codec.text_prompt(text)?;
+        if prompt.ids.is_empty() {
+            return Err(LearnError::Render(
+                "the prompt is empty; the model needs something to continue".to_owned(),
+            ));
+        }
+        Ok(prompt)
     }
 
     fn stops(&self, end: u32) -> Vec<u32> {

@@ -124,14 +124,15 @@ impl ToolHost {
         Ok(ToolHost { options, compiler, loaded })
     }
 
-    /// Reads the folder of plugins again: components that are new or different are loaded, those that are gone
-    /// are dropped. The exclusive access is the pin: no self-edit is under way meanwhile.
+    /// The host as it would be if it were made now: components that are new or different are loaded, those that
+    /// are gone are dropped, all others are taken over. This one stays as it is, and serves for as long as anybody
+    /// holds it.
     ///
     /// # Errors
-    /// As [`ToolHost::new`]; then everything stays as it was.
-    pub fn reload(&mut self) -> Result<(), ToolError> {
-        self.loaded = Loaded::of(&self.options, &self.compiler, Some(&self.loaded))?;
-        Ok(())
+    /// As [`ToolHost::new`].
+    pub fn reloaded(&self) -> Result<ToolHost, ToolError> {
+        let loaded = Loaded::of(&self.options, &self.compiler, Some(&self.loaded))?;
+        Ok(ToolHost { options: self.options.clone(), compiler: self.compiler.clone(), loaded })
     }
 
     /// The tools that are loaded.

@@ -34,7 +34,15 @@ pub(crate) fn define(
                 let what = format!("{short}#{item}");
                 let stub = stub(&what);
                 instance.func_new(item, move |mut store, _, given, results| match stub {
-                    Some(stub) => stub(&mut store, given, results),
+                    Some(stub) => {
+                        // A handle that was lent must be given back before the guest goes on.
+                        for lent in given {
+                            if let Val::Resource(lent) = lent {
+                                lent.resource_drop(&mut store)?;
+                            }
+                        }
+                        stub(&mut store, given, results)
+                    }
                     None => {
                         Err(wasmtime::Error::msg(format!("`{what}` is not there: plugins reach nothing")))
                     }

@@ -17,7 +17,7 @@ pub(crate) fn run(args: &AdaptArgs) -> Result<ExitCode, CommandError> {
     let given = args.self_edit.as_deref().map(settings::edit_text).transpose()?;
     let home = settings::home(&args.home);
     let files = model_files(args.model.model.as_deref(), context.domain())?;
-    let runtime = Runtime::open_on(&files, args.plugins.plugins.clone(), &args.device.device.resolve()?)?;
+    let runtime = Runtime::open_on(&files, args.plugins.options(), &args.device.device.resolve()?)?;
     let edit = given.as_deref().map_or(EditSource::Model, EditSource::Given);
     let time_ms = settings::now_ms();
     let request = Request { context: &context, edit, seed: args.seed, fresh: args.fresh, time_ms };

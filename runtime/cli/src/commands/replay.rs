@@ -19,7 +19,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, CommandError> {
         .ok_or_else(|| CommandError::input(format!("{} is a rollback: nothing to replay", entry.id)))?;
     let files = model_files(args.model.model.as_deref(), domain)?;
     let compute = args.device.device.resolve()?;
-    let runtime = Runtime::open_on(&files, args.plugins.plugins.clone(), &compute)?;
+    let runtime = Runtime::open_on(&files, args.plugins.options(), &compute)?;
     let bar = progress::bar(0);
     let replayed = replay(&runtime, &reader, &entry, &mut |event| {
         if let Event::Step(stats) = event {
