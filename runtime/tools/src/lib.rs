@@ -16,9 +16,12 @@ mod laws;
 mod limiter;
 pub mod limits;
 pub mod manifest;
+pub mod native;
 mod work;
+pub mod worker;
 
 pub use error::{GuestErrorKind, ToolError};
 pub use host::{CallResult, HostOptions, Session, ToolHost};
 pub use limits::Limits;
 pub use work::{Made, Work};
+pub use worker::Worker;
