@@ -237,7 +237,7 @@ fn signal_name(signal: i32) -> String {
         libc::SIGBUS => "SIGBUS",
         libc::SIGFPE => "SIGFPE",
         libc::SIGILL => "SIGILL",
-        libc::SIGKILL => "SIGKILL",
+        libc::SIGKILL => "SIGKILL: it is out of CPU time, or the machine of memory",
         libc::SIGPIPE => "SIGPIPE",
         libc::SIGSEGV => "SIGSEGV",
         libc::SIGSYS => "SIGSYS",
