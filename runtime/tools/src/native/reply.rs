@@ -214,3 +214,89 @@ fn read_refusal(reader: &mut Reader<'_>) -> Result<Refusal, Unreadable> {
     };
     Ok(Refusal { kind, message: scrub(&reader.lossy()?, ERROR_BYTES_MAX) })
 }
+
+#[cfg(test)]
+mod tests {
+    use selkie_edit::{SplitMix64, Submission, TextSource};
+
+    use super::super::wire::{put_bytes, put_grid, put_number};
+    use super::*;
+
+    fn frame(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
+        out.push(tag);
+        put_bytes(out, content);
+    }
+
+    fn read(bytes: &[u8], work: Work<'_>, limits: &NativeLimits) -> Result<Reply, NativeError> {
+        made(Answer { bytes: bytes.to_vec(), log: String::new() }, work, limits)
+    }
+
+    /// A task of one example beside its test, all grids alike.
+    fn task_reply() -> Vec<u8> {
+        let (mut content, mut out) = (Vec::new(), Vec::new());
+        let example = |content: &mut Vec<u8>| (0..2).for_each(|_| put_grid(content, 1, 2, &[3, 4]));
+        example(&mut content);
+        put_number(&mut content, 1);
+        example(&mut content);
+        frame(&mut out, TASK, &content);
+        frame(&mut out, DONE, &[]);
+        out
+    }
+
+    #[test]
+    fn a_reply_cut_anywhere_is_refused_and_a_changed_one_is_read_or_refused() {
+        let (reply, limits) = (task_reply(), NativeLimits::default());
+        let Ok(Reply { made: Ok(Made::Tasks(tasks)), .. }) = read(&reply, Work::Tasks(&[]), &limits) else {
+            panic!("a good reply")
+        };
+        assert_eq!((tasks.len(), tasks[0].train.len()), (1, 1));
+        for end in 0..reply.len() {
+            read(&reply[..end], Work::Tasks(&[]), &limits).expect_err("its end is missing");
+        }
+        let random = &mut SplitMix64::new(1);
+        for _ in 0..10_000 {
+            let mut changed = reply.clone();
+            for _ in 0..=random.below(3) {
+                let at = random.below(changed.len());
+                changed[at] = random.next_u64() as u8;
+            }
+            // Whatever it is, it is no panic.
+            for work in [Work::Tasks(&[]), Work::Sources(&[]), Work::Submissions(&[])] {
+                drop(read(&changed, work, &limits));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_small_on_the_wire_and_large_in_memory_is_charged_as_it_is_in_memory() {
+        let (mut content, mut out) = (0.5_f64.to_bits().to_le_bytes().to_vec(), Vec::new());
+        put_number(&mut content, 100);
+        (0..100).for_each(|_| put_bytes(&mut content, b""));
+        frame(&mut out, SCORE, &content);
+        frame(&mut out, DONE, &[]);
+        let submissions: [Submission; 0] = [];
+        let size = size_of::<Score>() + 100 * size_of::<String>();
+        let within = |bytes| NativeLimits { output_bytes: bytes, ..NativeLimits::default() };
+        read(&out, Work::Submissions(&submissions), &within(size)).expect("just enough");
+        let error = read(&out, Work::Submissions(&submissions), &within(size - 1)).expect_err("one less");
+        assert_eq!(error.to_string(), format!("its answer exceeds {} bytes", size - 1));
+    }
+
+    #[test]
+    fn a_document_of_no_source_is_refused() {
+        let (mut content, mut out) = (Vec::new(), Vec::new());
+        put_number(&mut content, 1);
+        put_bytes(&mut content, b"text");
+        frame(&mut out, DOCUMENT, &content);
+        frame(&mut out, DONE, &[]);
+        let source = TextSource { title: String::new(), text: String::new(), completions: Vec::new() };
+        let limits = NativeLimits::default();
+        let error = read(&out, Work::Sources(std::slice::from_ref(&source)), &limits).expect_err("refused");
+        assert_eq!(error.to_string(), "its answer is refused: a document of source 1, where there are 1");
+        let Ok(Reply { made: Ok(made), .. }) = read(&out, Work::Sources(&[source.clone(), source]), &limits)
+        else {
+            panic!("a good reply")
+        };
+        assert_eq!(made, Made::Documents(vec![vec![], vec!["text".into()]]));
+    }
+}
