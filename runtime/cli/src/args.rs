@@ -63,6 +63,16 @@ pub(crate) enum Command {
     Score(ScoreArgs),
     /// Merge an adapter, or several by weight, into the files of a model
     Merge(MergeArgs),
+    /// Be a process that selkie can kill
+    #[command(subcommand, hide = true)]
+    Worker(WorkerCommand),
+}
+
+/// `selkie worker ...`: what selkie starts itself for.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Call a native plugin once
+    Native,
 }
 
 /// Where the state is.

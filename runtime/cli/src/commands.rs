@@ -18,6 +18,7 @@ mod show;
 mod text;
 mod tool;
 mod train;
+mod worker;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Worker(command) => Ok(worker::run(command)),
     }
 }
 

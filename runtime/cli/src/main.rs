@@ -11,12 +11,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 use crate::commands::run;
 
 fn main() -> ExitCode {
-    keep_freed_memory();
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    // A worker trains nothing, and its memory may be limited.
+    if !matches!(command, Command::Worker(_)) {
+        keep_freed_memory();
+    }
+    match run(command) {
         Ok(code) => code,
         Err(error) => error.report(),
     }

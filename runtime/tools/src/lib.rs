@@ -20,9 +20,11 @@ mod limiter;
 pub mod limits;
 pub mod manifest;
 mod model;
+pub mod native;
 mod state;
 mod wasi;
 mod work;
+pub mod worker;
 
 pub use call::Usage;
 pub use error::{Exceeded, GraderFault, GuestErrorKind, ToolError};
@@ -30,3 +32,4 @@ pub use host::{CallResult, HostOptions, Session, ToolHost};
 pub use limits::{Limit, Limits};
 pub use model::{Completion, Grants, HostModel, Likelihood, MissingKey, ModelBudget, ModelError};
 pub use work::{Made, Work};
+pub use worker::Worker;

@@ -11,6 +11,8 @@ mod edits_and_tools;
 mod kill;
 mod ledger;
 mod merge;
+#[cfg(target_os = "linux")]
+mod native;
 mod support;
 mod text;
 mod train;
