@@ -10,6 +10,8 @@ use selkie_engine::PluginOptions;
 use selkie_learn::DeviceChoice;
 use serde::{Deserialize, Serialize};
 
+use crate::settings;
+
 pub(crate) use self::text::{GenerateArgs, GrammarArgs, LengthArgs, ScoreArgs, TextModelArgs, TrainArgs};
 
 /// Self-editing language models: adapt a model to a puzzle or a passage by a self-edit it writes itself
@@ -73,6 +75,8 @@ pub(crate) enum Command {
 pub(crate) enum WorkerCommand {
     /// Call a native plugin once
     Native,
+    /// Compile a component
+    Compile,
 }
 
 /// Where the state is.
@@ -103,6 +107,9 @@ pub(crate) struct PluginsArgs {
     /// A folder whose *.wasm components are loaded too
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins: Option<PathBuf>,
+    /// Run the shared library of that folder (*.so) which has this SHA-256; may be repeated. It is not sandboxed
+    #[arg(long = "allow-native", value_name = "SHA256")]
+    pub(crate) native: Vec<String>,
 }
 
 /// Which plugins, and what they may ask.
@@ -118,7 +125,7 @@ pub(crate) struct GrantArgs {
 impl GrantArgs {
     /// What the engine needs of it.
     pub(crate) fn options(&self) -> PluginOptions {
-        PluginOptions { folder: self.plugins.plugins.clone(), grants: self.grants.clone() }
+        PluginOptions { host: settings::host(&self.plugins), grants: self.grants.clone() }
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use selkie_edit::limits::{CONTEXT_BYTES_MAX, EDIT_BYTES_MAX};
 use selkie_edit::{Context, Puzzle};
 use selkie_learn::{Decoder, DeviceChoice, ModelFiles};
+use selkie_tools::{HostOptions, Worker};
 
-use crate::args::{ContextArgs, HomeArgs};
+use crate::args::{ContextArgs, HomeArgs, PluginsArgs};
 use crate::error::CommandError;
 
 /// The home folder: as typed, else the environment's, else the user's data folder.
 pub(crate) fn home(args: &HomeArgs) -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let data = || {
         let base = variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
         base.map(|base| base.join("selkie"))
@@ -23,6 +23,21 @@ pub(crate) fn home(args: &HomeArgs) -> PathBuf {
         .or_else(|| variable("SELKIE_HOME"))
         .or_else(data)
         .unwrap_or_else(|| PathBuf::from(".selkie"))
+}
+
+/// How plugins are loaded: with compiled code kept in the user's cache folder ($SELKIE_CACHE, else that of the
+/// desktop), and this program as the worker.
+pub(crate) fn host(args: &PluginsArgs) -> HostOptions {
+    let cache = variable("SELKIE_CACHE").or_else(|| {
+        let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+        base.map(|base| base.join("selkie"))
+    });
+    let worker = std::env::current_exe().ok().map(|program| Worker { program, args: vec!["worker".into()] });
+    HostOptions { cache, worker, native: args.native.clone(), ..HostOptions::new(args.plugins.clone()) }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// The context that was named.

@@ -21,11 +21,11 @@ pub struct Runtime {
     pub validator: Validator,
 }
 
-/// Which plugins are loaded beside the built-in ones, and what the operator grants.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Which plugins are loaded and how, and to which of them the model is granted.
+#[derive(Debug, Clone)]
 pub struct PluginOptions {
-    /// A folder of components.
-    pub folder: Option<PathBuf>,
+    /// What is loaded; its grants are replaced by those that follow from the model.
+    pub host: HostOptions,
     /// Names of plugins that may ask the model, if their manifests ask for it too.
     pub grants: Vec<String>,
 }
@@ -36,7 +36,11 @@ impl Runtime {
     /// # Errors
     /// Whatever does not load, by name.
     pub fn open(model: &ModelFiles, plugins: Option<PathBuf>) -> Result<Runtime, StepError> {
-        Runtime::open_on(model, PluginOptions { folder: plugins, grants: Vec::new() }, &Compute::cpu())
+        Runtime::open_on(
+            model,
+            PluginOptions { host: HostOptions::new(plugins), grants: Vec::new() },
+            &Compute::cpu(),
+        )
     }
 
     /// The same with the model on a device.
@@ -54,7 +58,7 @@ impl Runtime {
             .grants
             .into_iter()
             .fold(grants, |grants, plugin| grants.with(plugin, ModelBudget::default()));
-        let host = ToolHost::new(HostOptions { grants, ..HostOptions::new(plugins.folder) })?;
+        let host = ToolHost::new(HostOptions { grants, ..plugins.host })?;
         let validator = Validator::new(host.catalogue())?;
         Ok(Runtime { model, host, validator })
     }

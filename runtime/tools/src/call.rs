@@ -12,6 +12,7 @@ use crate::error::{GraderFault, GuestErrorKind, ToolError, scrub};
 use crate::limiter::MemoryExceeded;
 use crate::limits::{ERROR_BYTES_MAX, Limit, Limits, REASONS_MAX, STACK_BYTES};
 use crate::model::ModelAccess;
+use crate::native::{NativeError, NativePlugin};
 use crate::state::{DeadlinePassed, LogExceeded, State};
 use crate::work::{Batch, Made, Work};
 
@@ -116,13 +117,17 @@ impl Callee<'_> {
                     let max = self.limits.output_items as u64;
                     return Err(ToolError::limit(self.plugin, &call, Limit::OutputItems, max, items as u64));
                 }
-                Err(Failure::NotExported) => return Err(self.bad_output(batch.tool, not_exported(batch))),
-                Err(Failure::Malformed(reason)) => return Err(self.bad_output(batch.tool, reason)),
+                Err(Failure::NotExported) => {
+                    return Err(ToolError::bad_output(self.plugin, batch.tool, not_exported(batch)));
+                }
+                Err(Failure::Malformed(reason)) => {
+                    return Err(ToolError::bad_output(self.plugin, batch.tool, reason));
+                }
                 Err(Failure::Refused(kind, message)) => {
                     return Err(self.refused(call, kind, &message, store.data()));
                 }
             };
-        let made = self.checked(batch, made)?;
+        let made = Answered { plugin: self.plugin, batch }.checked(made)?;
         let usage = usage(&attempt, &store, &made);
         Ok(Done { made, usage })
     }
@@ -134,52 +139,12 @@ impl Callee<'_> {
         Ok(store)
     }
 
-    /// What every answer is held to, whatever its tool promises.
-    fn checked(&self, batch: &Batch<'_>, made: Made) -> Result<Made, ToolError> {
-        match (batch.work, made) {
-            (Work::Tasks(_), made @ Made::Tasks(_)) => Ok(made),
-            (Work::Sources(sources), Made::Documents(documents)) => {
-                self.same_count(batch.tool, "lists of documents", sources.len(), documents.len())?;
-                Ok(Made::Documents(documents))
-            }
-            (Work::Submissions(submissions), Made::Scores(scores)) => {
-                self.same_count(batch.tool, "scores", submissions.len(), scores.len())?;
-                self.scores(batch.tool, scores).map(Made::Scores)
-            }
-            _ => Err(self.bad_output(batch.tool, "an answer of another kind of tool".into())),
-        }
-    }
-
-    fn same_count(&self, tool: &str, what: &str, sent: usize, made: usize) -> Result<(), ToolError> {
-        if sent == made {
-            return Ok(());
-        }
-        Err(self.bad_output(tool, format!("{made} {what} for {sent} items")))
-    }
-
-    fn scores(&self, tool: &str, scores: Vec<Score>) -> Result<Vec<Score>, ToolError> {
-        let checked = scores.into_iter().enumerate().map(|(index, score)| {
-            if !(0.0..=1.0).contains(&score.value) {
-                let value = score.value;
-                let fault = GraderFault::OutOfRange { index, value };
-                return Err(ToolError::Grader { plugin: self.plugin.into(), tool: tool.into(), fault });
-            }
-            let reasons = score.reasons.iter().take(REASONS_MAX);
-            let reasons = reasons.map(|reason| scrub(reason, ERROR_BYTES_MAX)).collect();
-            Ok(Score { value: score.value, reasons })
-        });
-        checked.collect()
-    }
-
-    pub(crate) fn bad_output(&self, tool: &str, reason: String) -> ToolError {
-        ToolError::BadOutput { plugin: self.plugin.into(), call: format!("tool `{tool}`"), reason }
-    }
-
     fn refused(&self, call: String, kind: GuestErrorKind, message: &str, state: &State) -> ToolError {
         if let Some(missing) = state.model.refused_for() {
             return ToolError::NotGranted { plugin: self.plugin.into(), missing };
         }
-        ToolError::Guest { plugin: self.plugin.into(), call, kind, message: scrub(message, ERROR_BYTES_MAX) }
+        let message = scrub(message, ERROR_BYTES_MAX);
+        ToolError::Guest { plugin: self.plugin.into(), call, kind, message }
     }
 
     /// The typed error of what wasmtime reports.
@@ -220,6 +185,94 @@ impl Callee<'_> {
         }
         let (plugin, call) = (self.plugin.to_string(), attempt.call.to_string());
         ToolError::Trap { plugin, call, reason, last_words: state.log.last_words() }
+    }
+}
+
+/// A batch of a native plugin: the same checks, and errors of the same names.
+pub(crate) fn run_native(
+    native: &NativePlugin,
+    plugin: &str,
+    limits: &Limits,
+    batch: &Batch<'_>,
+) -> Result<Done, ToolError> {
+    let call = format!("tool `{}`", batch.tool);
+    let reply = native.call(batch).map_err(|error| native_error(plugin, &call, error))?;
+    let made = reply.made.map_err(|refusal| ToolError::Guest {
+        plugin: plugin.into(),
+        call: call.clone(),
+        kind: refusal.kind,
+        message: refusal.message,
+    })?;
+    let (items, max) = (made.items(), limits.output_items);
+    if items > max {
+        return Err(ToolError::limit(plugin, &call, Limit::OutputItems, max as u64, items as u64));
+    }
+    let made = Answered { plugin, batch }.checked(made)?;
+    let usage =
+        Usage { output_items: made.items() as u64, log_bytes: reply.log.len() as u64, ..Usage::default() };
+    Ok(Done { made, usage })
+}
+
+/// What a native plugin's failure is called, wherever a component has a name for the same.
+pub(crate) fn native_error(plugin: &str, call: &str, error: NativeError) -> ToolError {
+    let limit = |limit, max: u64, used| ToolError::limit(plugin, call, limit, max, used);
+    let (owned_plugin, owned_call) = (plugin.to_owned(), call.to_owned());
+    match error {
+        NativeError::Deadline { deadline_ms, .. } => limit(Limit::DeadlineMs, deadline_ms, deadline_ms),
+        NativeError::OutputTooLarge { max, unit: "bytes", .. } => {
+            limit(Limit::OutputBytes, max as u64, max as u64 + 1)
+        }
+        NativeError::OutputTooLarge { max, .. } => limit(Limit::OutputItems, max as u64, max as u64 + 1),
+        NativeError::BadOutput { reason } => {
+            ToolError::BadOutput { plugin: owned_plugin, call: owned_call, reason }
+        }
+        other => ToolError::Native { plugin: owned_plugin, call: owned_call, source: other },
+    }
+}
+
+/// An answer, on its way to be believed.
+struct Answered<'a> {
+    plugin: &'a str,
+    batch: &'a Batch<'a>,
+}
+
+impl Answered<'_> {
+    /// What every answer is held to, whatever its tool promises.
+    fn checked(&self, made: Made) -> Result<Made, ToolError> {
+        let (plugin, batch) = (self.plugin, self.batch);
+        match (batch.work, made) {
+            (Work::Tasks(_), made @ Made::Tasks(_)) => Ok(made),
+            (Work::Sources(sources), Made::Documents(documents)) => {
+                self.same_count(batch.tool, "lists of documents", sources.len(), documents.len())?;
+                Ok(Made::Documents(documents))
+            }
+            (Work::Submissions(submissions), Made::Scores(scores)) => {
+                self.same_count(batch.tool, "scores", submissions.len(), scores.len())?;
+                self.scores(batch.tool, scores).map(Made::Scores)
+            }
+            _ => Err(ToolError::bad_output(plugin, batch.tool, "an answer of another kind of tool".into())),
+        }
+    }
+
+    fn same_count(&self, tool: &str, what: &str, sent: usize, made: usize) -> Result<(), ToolError> {
+        if sent == made {
+            return Ok(());
+        }
+        Err(ToolError::bad_output(self.plugin, tool, format!("{made} {what} for {sent} items")))
+    }
+
+    fn scores(&self, tool: &str, scores: Vec<Score>) -> Result<Vec<Score>, ToolError> {
+        let checked = scores.into_iter().enumerate().map(|(index, score)| {
+            if !(0.0..=1.0).contains(&score.value) {
+                let value = score.value;
+                let fault = GraderFault::OutOfRange { index, value };
+                return Err(ToolError::Grader { plugin: self.plugin.into(), tool: tool.into(), fault });
+            }
+            let reasons = score.reasons.iter().take(REASONS_MAX);
+            let reasons = reasons.map(|reason| scrub(reason, ERROR_BYTES_MAX)).collect();
+            Ok(Score { value: score.value, reasons })
+        });
+        checked.collect()
     }
 }
 

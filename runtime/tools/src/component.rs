@@ -1,5 +1,6 @@
 //! From bytes to a loaded plugin: everything that is checked before a tool may run.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -7,14 +8,17 @@ use selkie_edit::PluginId;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{InstancePre, Linker};
 
-use crate::call::Callee;
+use crate::call::{self, Callee, Done};
 use crate::compile::Compiler;
 use crate::contract::{self, Contract, Version};
 use crate::error::{ToolError, scrub};
+use crate::host::HostOptions;
 use crate::limits::{ERROR_BYTES_MAX, Limit, Limits};
 use crate::manifest::{Capability, Manifest};
 use crate::model::{MissingKey, ModelAccess};
+use crate::native::{NativeError, NativeLimits, NativePlugin};
 use crate::state::State;
+use crate::work::Batch;
 
 /// The world that plugins are of, for errors.
 const WORLD: &str = "selkie:plugin/puzzle-plugin, text-plugin or grader-plugin";
@@ -39,6 +43,8 @@ pub(crate) struct Plugin {
 
 enum Code {
     Ready(Linked),
+    /// A shared library, each call in a process of its own.
+    Native(NativePlugin),
     /// Compiled at its first call: most commands have no use for most built-in plugins.
     Built {
         bytes: &'static [u8],
@@ -47,10 +53,34 @@ enum Code {
 }
 
 impl Plugin {
+    /// One batch, held to what every answer must be.
+    pub(crate) fn run(
+        &self,
+        compiler: &Compiler,
+        limits: &Limits,
+        batch: &Batch<'_>,
+        model: ModelAccess,
+    ) -> Result<Done, ToolError> {
+        if let Code::Native(native) = &self.code {
+            return call::run_native(native, &self.label, limits, batch);
+        }
+        let linked = self.linked(compiler)?;
+        Callee { clocked: &compiler.clocked, linked, plugin: &self.label, limits }.run(batch, model)
+    }
+
+    /// What the component imports, by name.
+    pub(crate) fn imports(&self, compiler: &Compiler) -> Result<Vec<String>, ToolError> {
+        match &self.code {
+            Code::Native(_) => Ok(Vec::new()),
+            Code::Ready(_) | Code::Built { .. } => Ok(self.linked(compiler)?.imports.clone()),
+        }
+    }
+
     /// The component, compiled.
-    pub(crate) fn linked(&self, compiler: &Compiler) -> Result<&Linked, ToolError> {
+    fn linked(&self, compiler: &Compiler) -> Result<&Linked, ToolError> {
         match &self.code {
             Code::Ready(linked) => Ok(linked),
+            Code::Native(_) => Err(ToolError::Engine { reason: "a library is no component".into() }),
             Code::Built { bytes, ready } => match ready.get() {
                 Some(linked) => Ok(linked),
                 // Two first calls at once compile twice, and one of the results is kept.
@@ -115,6 +145,24 @@ pub(crate) fn load(
         return Err(ToolError::NotGranted { plugin: plugin.label, missing: MissingKey::Manifest });
     }
     Ok(plugin)
+}
+
+/// Loads a shared library that the operator lists by its digest.
+pub(crate) fn load_native(options: &HostOptions, path: &Path) -> Result<Plugin, ToolError> {
+    let origin = format!("`{}`", path.file_name().unwrap_or(path.as_os_str()).to_string_lossy());
+    let failed = |source: NativeError| call::native_error(&origin, "loading", source);
+    let worker = options.worker.as_ref().ok_or_else(|| failed(NativeError::Unsupported))?;
+    let limits = NativeLimits { deadline: options.limits.deadline, ..NativeLimits::default() };
+    let native = NativePlugin::load(path, &options.native, worker, &limits).map_err(failed)?;
+    let text = native.describe().map_err(|source| call::native_error(&origin, "`describe`", source))?;
+    let manifest =
+        Manifest::parse(&text).map_err(|problem| ToolError::Manifest { plugin: origin.clone(), problem })?;
+    let (name, version) = (manifest.name.clone(), manifest.version.clone());
+    let id = PluginId { name, version, digest: native.digest().to_owned() };
+    if !manifest.asks.is_empty() {
+        return Err(ToolError::NotGranted { plugin: id.to_string(), missing: MissingKey::Native });
+    }
+    Ok(Plugin { label: id.to_string(), id, manifest, code: Code::Native(native) })
 }
 
 /// Compiles a component, gives it what it may import, and finds its exports.

@@ -7,6 +7,7 @@ use selkie_edit::PluginId;
 use crate::limits::Limit;
 use crate::manifest::ManifestError;
 use crate::model::MissingKey;
+use crate::native::NativeError;
 
 /// A plugin that does not load, or a call that failed. `plugin` is its name and version, or the file's name as
 /// long as the plugin has not said who it is.
@@ -135,6 +136,16 @@ pub enum ToolError {
         /// The end of the guest's log: its panic's message, its traceback.
         last_words: String,
     },
+    /// A shared library that does not load, or whose process failed.
+    #[error("plugin {plugin}, {call}: {source}")]
+    Native {
+        /// The plugin.
+        plugin: String,
+        /// What was called.
+        call: String,
+        /// What happened.
+        source: NativeError,
+    },
     /// An answer that is none: grids that are not rectangles, a wrong number of scores, a broken law.
     #[error("plugin {plugin}, {call}: its answer is refused: {reason}")]
     BadOutput {
@@ -252,6 +263,10 @@ pub enum GraderFault {
 }
 
 impl ToolError {
+    pub(crate) fn bad_output(plugin: &str, tool: &str, reason: String) -> ToolError {
+        ToolError::BadOutput { plugin: plugin.into(), call: format!("tool `{tool}`"), reason }
+    }
+
     pub(crate) fn limit(plugin: &str, call: &str, limit: Limit, max: u64, used: u64) -> ToolError {
         ToolError::Limit(Box::new(Exceeded { plugin: plugin.into(), call: call.into(), limit, max, used }))
     }

@@ -10,16 +10,16 @@ use selkie_edit::{
     Catalogue, PlannedCall, PluginId, Score, Submission, Task, TextSource, ToolRun, ToolSpec, derive_seed,
 };
 
-use crate::call::{Callee, Usage};
+use crate::call::Usage;
 use crate::compile::Compiler;
 use crate::component::{self, Plugin};
-use crate::engine::Clocked;
 use crate::error::ToolError;
 use crate::laws;
 use crate::limits::{BATCH_BYTES_MAX, Limits, PLUGINS_MAX};
 use crate::manifest::{Laws, Manifest};
 use crate::model::{Grants, MissingKey};
 use crate::work::{Batch, Made, Work};
+use crate::worker::Worker;
 
 /// The components that are part of the binary: name, bytes, manifest.
 const BUILT_IN: [(&str, &[u8], &str); 1] = [(
@@ -33,18 +33,33 @@ const BUILT_IN: [(&str, &[u8], &str); 1] = [(
 pub struct HostOptions {
     /// Whether the built-in plugins are loaded.
     pub built_in: bool,
-    /// A folder whose `*.wasm` files are loaded, by name.
+    /// A folder whose components (`*.wasm`) are loaded, by name; and its shared libraries, if they are listed.
     pub plugins: Option<PathBuf>,
     /// The limits on every plugin.
     pub limits: Limits,
     /// What the operator grants.
     pub grants: Grants,
+    /// A folder for compiled code, of this user alone; none compiles at every start.
+    pub cache: Option<PathBuf>,
+    /// How this program starts itself as another process: to compile within a deadline, and to run native plugins.
+    /// None compiles here, and runs no native plugin.
+    pub worker: Option<Worker>,
+    /// SHA-256 (64 hex digits) of the shared libraries in the folder that may be run as they are.
+    pub native: Vec<String>,
 }
 
 impl HostOptions {
     /// The built-in plugins and those of the folder, under the usual limits, with nothing granted.
     pub fn new(plugins: Option<PathBuf>) -> HostOptions {
-        HostOptions { built_in: true, plugins, limits: Limits::default(), grants: Grants::none() }
+        HostOptions {
+            built_in: true,
+            plugins,
+            limits: Limits::default(),
+            grants: Grants::none(),
+            cache: None,
+            worker: None,
+            native: Vec::new(),
+        }
     }
 }
 
@@ -89,7 +104,7 @@ impl ToolHost {
     /// # Errors
     /// The first plugin that does not load, in the order built-in, then by file name.
     pub fn new(options: HostOptions) -> Result<ToolHost, ToolError> {
-        let compiler = Compiler { clocked: Clocked::new()? };
+        let compiler = Compiler::new(&options)?;
         let loaded = Loaded::of(&options, &compiler, None)?;
         Ok(ToolHost { options, compiler, loaded })
     }
@@ -114,8 +129,8 @@ impl ToolHost {
         limits: Limits,
         grants: Grants,
     ) -> Result<ToolHost, ToolError> {
-        let options = HostOptions { built_in: false, plugins: None, limits, grants };
-        let compiler = Compiler { clocked: Clocked::new()? };
+        let options = HostOptions { built_in: false, limits, grants, ..HostOptions::new(None) };
+        let compiler = Compiler::new(&options)?;
         let mut loaded = Loaded::default();
         for (name, bytes) in components {
             loaded.add(component::load(&compiler, &options.limits, name, bytes)?.into());
@@ -158,7 +173,7 @@ impl ToolHost {
         let Some(plugin) = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin) else {
             return Ok(Vec::new());
         };
-        Ok(plugin.linked(&self.compiler)?.imports.clone())
+        plugin.imports(&self.compiler)
     }
 
     /// Applies a puzzle augmenter to tasks, in as many batches as it takes.
@@ -219,9 +234,7 @@ impl ToolHost {
         take: &mut dyn FnMut(Made),
     ) -> Result<CallResult<()>, ToolError> {
         let (plugin, laws) = self.loaded.find(call, work)?;
-        let linked = plugin.linked(&self.compiler)?;
         let limits = &self.options.limits;
-        let callee = Callee { clocked: &self.compiler.clocked, linked, plugin: &plugin.label, limits };
         let mut result = CallResult { made: (), calls: 0, fuel: 0, peak: Usage::default() };
         for (index, part) in work.batches(limits.batch_items, BATCH_BYTES_MAX).into_iter().enumerate() {
             // A tool that says the seed does not matter is not shown it.
@@ -229,11 +242,11 @@ impl ToolHost {
             let batch = Batch { tool: &call.tool, params: &call.params, seed, work: part };
             let until = Instant::now() + limits.deadline;
             let model = self.options.grants.access(&plugin.id.name, plugin.asks_for_model(), until);
-            let done = callee.run(&batch, model)?;
+            let done = plugin.run(&self.compiler, limits, &batch, model)?;
             if let (Work::Tasks(sent), Made::Tasks(made)) = (part, &done.made)
                 && let Some(reason) = laws::broken(laws, sent, made)
             {
-                return Err(callee.bad_output(&call.tool, reason));
+                return Err(ToolError::bad_output(&plugin.label, &call.tool, reason));
             }
             take(done.made);
             result.calls += 1;
@@ -268,7 +281,11 @@ impl Loaded {
                 loaded.add(known(&plugin.id.digest).unwrap_or_else(|| plugin.into()));
             }
         }
-        for path in options.plugins.as_deref().map(wasm_files).transpose()?.unwrap_or_default() {
+        for path in options.plugins.as_deref().map(plugin_files).transpose()?.unwrap_or_default() {
+            if !has_extension(&path, "wasm") {
+                loaded.add(component::load_native(options, &path)?.into());
+                continue;
+            }
             let bytes = read_bounded(&path, options.limits.component_bytes)?;
             let origin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
             let plugin = match known(&component::digest(&bytes)) {
@@ -384,13 +401,18 @@ fn batch_seed(seed: u64, index: usize) -> u64 {
     if index == 0 { seed } else { derive_seed(seed, &format!("batch/{index}")) }
 }
 
-fn wasm_files(folder: &Path) -> Result<Vec<PathBuf>, ToolError> {
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+/// Components and shared libraries.
+fn plugin_files(folder: &Path) -> Result<Vec<PathBuf>, ToolError> {
     let unreadable = |source| ToolError::Read { path: folder.into(), source };
     let entries = fs::read_dir(folder).map_err(unreadable)?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") {
+        if has_extension(&path, "wasm") || has_extension(&path, std::env::consts::DLL_EXTENSION) {
             files.push(path);
         }
     }

@@ -85,6 +85,10 @@ pub const COMPONENT_BYTES_MAX: usize = 32 << 20;
 /// it. Five times what the largest guest that we know takes on one core.
 pub const COMPILE_MS: u64 = 120_000;
 
+/// Bytes of address space of the process that compiles, where the system bounds it. The Python guest takes under
+/// one gigabyte.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 4 << 30;
+
 /// Components in a folder of plugins. Each costs its compile time at the first start.
 pub const PLUGINS_MAX: usize = 64;
 

@@ -139,12 +139,15 @@ pub enum MissingKey {
     Manifest,
     /// The operator has not granted it.
     Operator,
+    /// A native plugin has no way to ask.
+    Native,
 }
 
 impl std::fmt::Display for MissingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             MissingKey::Manifest => "its manifest does not ask for it (\"asks\": [\"host_model\"])",
+            MissingKey::Native => "native plugins have no way to ask it",
             MissingKey::Operator => "the operator has not granted it (`--grant PLUGIN`)",
         })
     }

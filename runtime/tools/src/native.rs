@@ -39,7 +39,7 @@ pub use self::error::NativeError;
 pub use self::limits::NativeLimits;
 #[cfg(target_os = "linux")]
 use self::process::Library;
-pub use self::reply::{Refusal, RefusalKind, Reply};
+pub use self::reply::{Refusal, Reply};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::work::{Batch, Work};
 use crate::worker::Worker;
@@ -54,6 +54,14 @@ pub struct NativePlugin {
     digest: String,
     worker: Worker,
     limits: NativeLimits,
+}
+
+/// Bounds the address space of this process, where that can be done; a process that compiles hostile input needs it.
+pub(crate) fn bound_memory(bytes: u64) {
+    #[cfg(target_os = "linux")]
+    let _ = os::limit(libc::RLIMIT_AS, bytes, bytes);
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
 }
 
 /// What a process is asked to do.

@@ -1,7 +1,7 @@
 //! `selkie doctor`: what selkie needs and finds on this machine, and what to do where something is missing. It changes
 //! nothing and asks no network.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use selkie_edit::Domain;
@@ -9,10 +9,10 @@ use selkie_learn::{
     Compute, DeviceChoice, LearnError, ModelFiles, NoCuda, Sequence, bundled, cpu_kernels, cpu_threads, score,
 };
 use selkie_store::{Error, Store};
-use selkie_tools::{HostOptions, ToolHost, build};
+use selkie_tools::{ToolHost, build};
 use serde::Serialize;
 
-use crate::args::DoctorArgs;
+use crate::args::{DoctorArgs, PluginsArgs};
 use crate::error::{CommandError, chain};
 use crate::settings;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, CommandError> {
         lines.push(model("pup-facts", Domain::Passage, &compute));
         lines.push(model("pup-puzzles", Domain::Puzzle, &compute));
     }
-    lines.push(tools(args.plugins.plugins.clone()));
+    lines.push(tools(&args.plugins));
     lines.push(home(&settings::home(&args.home)));
     lines.push(plugin_build());
     let ok = lines.iter().all(|line| line.state != State::Fault);
@@ -190,9 +190,8 @@ fn first_score(files: &ModelFiles, compute: &Compute) -> Result<f64, LearnError>
     Ok(scores.iter().map(|score| score.log_prob).sum())
 }
 
-fn tools(plugins: Option<PathBuf>) -> Line {
-    let from = plugins.clone();
-    match ToolHost::new(HostOptions::new(plugins)) {
+fn tools(args: &PluginsArgs) -> Line {
+    match ToolHost::new(settings::host(args)) {
         Ok(host) => {
             let ids: Vec<String> = host.plugins().map(ToString::to_string).collect();
             let tools: usize = host.manifests().map(|manifest| manifest.tools.len()).sum();
@@ -201,7 +200,7 @@ fn tools(plugins: Option<PathBuf>) -> Line {
         Err(error) => Line::fault(
             "tools",
             chain(&error),
-            match from {
+            match &args.plugins {
                 Some(folder) => {
                     format!("look at the components of `{}` with `selkie plugin check`", folder.display())
                 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use selkie_edit::{Domain, Refused, SelfEdit, TrainingDefaults, Validator, parse, validate};
 use selkie_engine::{Runtime, model_files};
-use selkie_tools::{HostOptions, ToolHost};
+use selkie_tools::ToolHost;
 use serde_json::json;
 
 use crate::args::{EditCheckArgs, EditCommand, EditPromptArgs, For};
@@ -21,7 +21,7 @@ pub(crate) fn run(command: &EditCommand) -> Result<ExitCode, CommandError> {
 
 fn check(args: &EditCheckArgs) -> Result<ExitCode, CommandError> {
     let text = settings::edit_text(&args.edit)?;
-    let host = ToolHost::new(HostOptions::new(args.plugins.plugins.clone()))?;
+    let host = ToolHost::new(settings::host(&args.plugins))?;
     let validator =
         Validator::new(host.catalogue()).map_err(|error| CommandError::input(error.to_string()))?;
     let checked = match args.r#for {

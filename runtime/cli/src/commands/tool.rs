@@ -9,13 +9,14 @@ use selkie_edit::{
 };
 use selkie_engine::{Runtime, model_files};
 use selkie_learn::Compute;
+use selkie_tools::ToolHost;
 use selkie_tools::grading::Pair;
-use selkie_tools::{HostOptions, ToolHost};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::args::{ToolCommand, ToolListArgs, ToolRunArgs};
 use crate::error::CommandError;
+use crate::settings;
 
 /// Bytes of stdin. A task of 32 pairs of 30x30 grids is 120 kB.
 const INPUT_BYTES_MAX: u64 = 4 << 20;
@@ -29,7 +30,7 @@ pub(crate) fn run(command: &ToolCommand) -> Result<ExitCode, CommandError> {
 }
 
 fn list(args: &ToolListArgs) -> Result<ExitCode, CommandError> {
-    let host = ToolHost::new(HostOptions::new(args.plugins.plugins.clone()))?;
+    let host = ToolHost::new(settings::host(&args.plugins))?;
     let tools: Vec<&ToolSpec> = host.catalogue().iter().collect();
     if args.json {
         let tools: Vec<Value> = tools.iter().map(|tool| tool_json(tool)).collect();
@@ -58,7 +59,7 @@ fn tool_json(tool: &ToolSpec) -> Value {
 
 fn run_tool(args: &ToolRunArgs) -> Result<ExitCode, CommandError> {
     let host = match args.plugins.grants.is_empty() {
-        true => ToolHost::new(HostOptions::new(args.plugins.plugins.plugins.clone()))?,
+        true => ToolHost::new(settings::host(&args.plugins.plugins))?,
         // Only a granted plugin has use for a model.
         false => {
             let files = model_files(args.model.model.as_deref(), Domain::Passage)?;

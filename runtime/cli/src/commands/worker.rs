@@ -10,5 +10,6 @@ use crate::args::WorkerCommand;
 pub(crate) fn run(command: WorkerCommand) -> ExitCode {
     match command {
         WorkerCommand::Native => worker::serve_native(),
+        WorkerCommand::Compile => worker::serve_compile(),
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use regex::Regex;
 use selkie_edit::{Example, Grid, PlannedCall, SplitMix64, Submission, Task, TextSource};
-use selkie_tools::native::{NativeError, NativeLimits, NativePlugin, Refusal, RefusalKind};
+use selkie_tools::GuestErrorKind;
+use selkie_tools::native::{NativeError, NativeLimits, NativePlugin, Refusal};
 use selkie_tools::{HostOptions, Made, ToolHost, Work, Worker};
 
 use crate::support::{TestEnvironment, repository};
@@ -100,13 +101,13 @@ fn check_rotates(plugin: &NativePlugin, tool: &str) {
             params: params.clone(),
             seed: 0,
         };
-        let expected = host.call(&planned, &tasks).expect("the built-in tool works").tasks;
+        let expected = host.augment(&planned, &tasks).expect("the built-in tool works").made;
         let reply = plugin.apply(tool, &params, 0, Work::Tasks(&tasks)).expect("an answer");
         assert!(reply.made == Ok(Made::Tasks(expected)), "{tool} by {degrees} degrees is not grid.rotate");
         assert_eq!(reply.log, "");
     }
     let refused = plugin.apply(tool, r#"{"degrees": 91}"#, 0, Work::Tasks(&[])).expect("an answer").made;
-    assert_eq!(refused.expect_err("a refusal").kind, RefusalKind::InvalidParams);
+    assert_eq!(refused.expect_err("a refusal").kind, GuestErrorKind::InvalidParams);
     let manifest = plugin.describe().expect("a manifest");
     let manifest = selkie_tools::manifest::Manifest::parse(&manifest).expect("that keeps the rules");
     assert_eq!(manifest.tools[0].name, tool);
@@ -161,7 +162,7 @@ fn texts_and_submissions_arrive_whole() {
     let expected = [(0.0, "x|".into()), (0.5, "1x3, last 3|2x1, last 5".into()), (1.0, "T|P|d|e".into())];
     assert_eq!(told, expected);
 
-    use RefusalKind::{Internal, InvalidParams, ModelUnavailable, UnknownTool, UnsupportedInput};
+    use GuestErrorKind::{Internal, InvalidParams, ModelUnavailable, UnknownTool, UnsupportedInput};
     let kinds = [InvalidParams, UnknownTool, UnsupportedInput, ModelUnavailable, Internal];
     for (seed, kind) in (1..).zip(kinds) {
         let refusal = Refusal { kind, message: "because of the  [31mseed".into() };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{MEMORY_BYTES_MAX, OUTPUT_BYTES_MAX, OUTPUT_TASKS_MAX};
+use crate::limits::{MEMORY_BYTES_MAX, OUTPUT_BYTES_MAX, OUTPUT_ITEMS_MAX};
 
 /// Wall-clock time of a process, from its start to its answer: that of a batch of a WebAssembly plugin.
 pub const DEADLINE_MS: u64 = crate::limits::DEADLINE_MS;
@@ -46,7 +46,7 @@ impl Default for NativeLimits {
             cpu_seconds: CPU_SECONDS_MAX,
             memory_bytes: MEMORY_BYTES_MAX,
             output_bytes: OUTPUT_BYTES_MAX,
-            output_items: OUTPUT_TASKS_MAX,
+            output_items: OUTPUT_ITEMS_MAX,
             log_bytes: LOG_BYTES_MAX,
         }
     }

@@ -4,7 +4,7 @@ use selkie_edit::Score;
 
 use super::wire::{DOCUMENT, DONE, FAULT, MANIFEST, REFUSAL, Reader, SCORE, TASK, Unreadable};
 use super::{Answer, NativeError, NativeLimits, abi};
-use crate::error::scrub;
+use crate::error::{GuestErrorKind, scrub};
 use crate::limits::{ERROR_BYTES_MAX, OUTPUT_DEMONSTRATIONS_MAX};
 use crate::work::{Made, Work};
 
@@ -21,24 +21,9 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Its kind.
-    pub kind: RefusalKind,
+    pub kind: GuestErrorKind,
     /// Its words, without control characters, cut at [`crate::limits::ERROR_BYTES_MAX`].
     pub message: String,
-}
-
-/// The kinds of refusal, as in the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalKind {
-    /// The parameters do not parse, or a value is outside its range.
-    InvalidParams,
-    /// The plugin has no tool of that name.
-    UnknownTool,
-    /// The tool cannot work on this input.
-    UnsupportedInput,
-    /// The tool needs the host's model.
-    ModelUnavailable,
-    /// A fault of the plugin's own.
-    Internal,
 }
 
 /// Why a library was not called; the first byte of a fault.
@@ -205,11 +190,11 @@ fn another_kind(expected: &str) -> NativeError {
 
 fn read_refusal(reader: &mut Reader<'_>) -> Result<Refusal, Unreadable> {
     let kind = match reader.number()? {
-        0 => RefusalKind::InvalidParams,
-        1 => RefusalKind::UnknownTool,
-        2 => RefusalKind::UnsupportedInput,
-        3 => RefusalKind::ModelUnavailable,
-        4 => RefusalKind::Internal,
+        0 => GuestErrorKind::InvalidParams,
+        1 => GuestErrorKind::UnknownTool,
+        2 => GuestErrorKind::UnsupportedInput,
+        3 => GuestErrorKind::ModelUnavailable,
+        4 => GuestErrorKind::Internal,
         other => return Err(Unreadable::Form(format!("{other} is no kind of refusal"))),
     };
     Ok(Refusal { kind, message: scrub(&reader.lossy()?, ERROR_BYTES_MAX) })
