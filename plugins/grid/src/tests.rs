@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use selkie_sdk::{ErrorKind, Example, Grid, Task, run};
+use selkie_sdk::{ErrorKind, Example, Grid, Task, run_puzzle as run};
 
 use crate::*;
 
@@ -16,7 +16,7 @@ fn task(grid: Grid) -> Task {
 }
 
 /// What `T` makes of 12/34/56.
-fn check<T: selkie_sdk::Tool>(params: &str, expected: &[&[u8]]) {
+fn check<T: selkie_sdk::PuzzleAugmenter>(params: &str, expected: &[&[u8]]) {
     let made = run::<T>(params, 0, vec![task(grid(&[&[1, 2], &[3, 4], &[5, 6]]))]).expect(params);
     assert_eq!(made, vec![task(grid(expected))], "{} {params}", T::NAME);
 }
@@ -124,7 +124,7 @@ fn a_permutation_of_examples_keeps_them_all_and_the_test() {
 
 #[test]
 fn the_manifest_is_json_and_its_bounds_are_the_parsers() {
-    let text = SelkiePlugin::describe_json();
+    let text = SelkiePlugin::PLUGIN.describe();
     let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let tools = manifest["tools"].as_array().expect("tools");
     assert_eq!(tools.len(), 14);
