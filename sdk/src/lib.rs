@@ -57,3 +57,6 @@ pub use plugin::{GraderEntry, PuzzleEntry, TextEntry, Tools};
 pub use plugin::{guest_describe, guest_sources, guest_submissions, guest_tasks};
 
 const NO_PARAMS_SCHEMA: &str = r#"{"type":"object","additionalProperties":false}"#;
+
+#[cfg(test)]
+mod tests;

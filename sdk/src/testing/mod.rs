@@ -4,6 +4,8 @@ mod cases;
 pub(crate) mod host_model;
 mod read;
 
+#[cfg(test)]
+pub(crate) use cases::check_cases;
 pub use cases::run_cases;
 pub use host_model::{HostModel, with_host_model};
 
