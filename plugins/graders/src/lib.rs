@@ -21,3 +21,6 @@ const TWO_SIDED: selkie_sdk::Laws = selkie_sdk::Laws::DETERMINISTIC.symmetric().
 fn object(properties: &str) -> String {
     format!(r#"{{"type":"object","properties":{{{properties}}},"additionalProperties":false}}"#)
 }
+
+#[cfg(test)]
+mod tests;
