@@ -395,4 +395,21 @@ mod tests {
             check(sentence, &[]);
         }
     }
+    #[test]
+    fn every_order_of_words_is_survived() {
+        let vocabulary = [
+            "The", "tower", "Anna", "was", "born", "by", "in", "In", "on", "1887", "1887,", "May", "4",
+            "wrote", "built", "a", "the", "is", "of", "Émile", "İ", "", ",", "and",
+        ];
+        let mut rng = selkie_sdk::Rng::new(0);
+        for _ in 0..50_000 {
+            let words: Vec<&str> =
+                (0..rng.below(9)).map(|_| vocabulary[rng.below(vocabulary.len())]).collect();
+            let made = rewrite(&(words.join(" ") + "."));
+            assert!(
+                made.iter().all(|text| text.ends_with('.') && !text.contains("..")),
+                "{words:?} {made:?}"
+            );
+        }
+    }
 }
