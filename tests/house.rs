@@ -253,7 +253,16 @@ fn every_source_file_is_compiled() {
     let mut roots: BTreeSet<String> =
         targets.map(|target| relative(Path::new(text(target, "src_path")))).collect();
     // Workspaces of their own.
-    roots.extend(rust_files().into_iter().filter(|path| path.ends_with("/src/lib.rs")));
+    let guest_target = |path: &String| {
+        let folder = Path::new(path).parent().expect("a folder");
+        let guest = folder.parent().expect("a folder");
+        let target = folder.ends_with("tests") || folder.ends_with("examples");
+        target
+            && !path.starts_with("runtime/")
+            && guest != Path::new("")
+            && root().join(guest).join("Cargo.toml").is_file()
+    };
+    roots.extend(rust_files().into_iter().filter(|path| path.ends_with("/src/lib.rs") || guest_target(path)));
     let flat = |path: &&String| {
         ["tests", "examples"].iter().any(|folder| Path::new(path).parent() == Some(Path::new(folder)))
     };

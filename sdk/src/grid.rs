@@ -1,6 +1,6 @@
 //! Grids and tasks: the guest's twins of the interface's records, always well formed.
 
-use crate::tool::ToolError;
+use crate::error::ToolError;
 
 /// A rectangle of colours. Sides are 1 to 255, colours 0 to 9.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

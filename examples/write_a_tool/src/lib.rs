@@ -1,6 +1,6 @@
 //! A plugin with one tool: every grid becomes four, mirrored around its corner.
 
-use selkie_sdk::{Grid, Laws, Shape, Tool, ToolError};
+use selkie_sdk::{Grid, Laws, PuzzleAugmenter, Shape, ToolError};
 use serde::Deserialize;
 
 struct Quadrants;
@@ -19,11 +19,11 @@ enum Corner {
     BottomRight,
 }
 
-impl Tool for Quadrants {
+impl PuzzleAugmenter for Quadrants {
     const NAME: &'static str = "mirror.quadrants";
     const SUMMARY: &'static str =
         "Mirrors every grid at two of its sides, which makes a symmetric one of twice its size.";
-    const LAWS: Laws = Laws { deterministic: true, shape: Some(Shape::Bounded(2)) };
+    const LAWS: Laws = Laws::DETERMINISTIC.shape(Shape::Bounded(2)).palette_closed().items_max(1);
     type Params = Params;
 
     fn params_schema() -> String {

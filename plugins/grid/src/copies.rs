@@ -1,13 +1,13 @@
 //! Tools that make random copies of tasks: shifted, recoloured, or with the examples in another order.
 
-use selkie_sdk::{Grid, Laws, Rng, Shape, Task, Tool, ToolError};
+use selkie_sdk::{Grid, Laws, PuzzleAugmenter, Rng, Shape, Task, ToolError};
 use serde::Deserialize;
 
 use crate::colors::color_map;
-use crate::params::{COPIES, Copies, object};
+use crate::params::{COPIES, COPIES_MAX, Copies, object};
 
-/// Random results whose grids keep their shapes.
-const RANDOM: Laws = Laws { deterministic: false, shape: Some(Shape::Preserved) };
+/// Random copies whose grids keep their shapes.
+const RANDOM: Laws = Laws::SEEDED.shape(Shape::Preserved).items_max(COPIES_MAX as u32);
 
 /// `count` copies of each task, all copies of a task together, each made by `change`.
 fn copies(
@@ -61,7 +61,7 @@ impl TryFrom<u8> for MaxShift {
     }
 }
 
-impl Tool for Translate {
+impl PuzzleAugmenter for Translate {
     const NAME: &'static str = "grid.translate";
     const SUMMARY: &'static str = "Random copies whose grids are shifted down and right with wrap-around.";
     type Params = TranslateParams;
@@ -72,7 +72,7 @@ impl Tool for Translate {
         object(&format!(r#"{COPIES},"max_shift":{shift}"#), &[])
     }
 
-    const LAWS: Laws = RANDOM;
+    const LAWS: Laws = RANDOM.palette_closed();
 
     fn tasks(params: &TranslateParams, tasks: Vec<Task>, rng: &mut Rng) -> Result<Vec<Task>, ToolError> {
         copies(&tasks, params.copies, &mut |task| {
@@ -107,7 +107,7 @@ fn keep_background() -> bool {
     true
 }
 
-impl Tool for PermuteColors {
+impl PuzzleAugmenter for PermuteColors {
     const NAME: &'static str = "grid.permute_colors";
     const SUMMARY: &'static str = "Random copies with other colors, the same exchange in all grids of a task; \
                                    color 0 stays unless keep_background is false.";
@@ -137,7 +137,7 @@ pub(crate) struct PermuteExamplesParams {
     copies: Copies,
 }
 
-impl Tool for PermuteExamples {
+impl PuzzleAugmenter for PermuteExamples {
     const NAME: &'static str = "grid.permute_examples";
     const SUMMARY: &'static str = "Random copies with the demonstrations in another order.";
     type Params = PermuteExamplesParams;
@@ -146,7 +146,7 @@ impl Tool for PermuteExamples {
         object(COPIES, &[])
     }
 
-    const LAWS: Laws = RANDOM;
+    const LAWS: Laws = RANDOM.palette_closed();
 
     fn tasks(
         params: &PermuteExamplesParams,

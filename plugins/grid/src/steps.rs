@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use selkie_sdk::{Grid, GridChange, Laws, Rng, Shape, Task, Tool, ToolError};
+use selkie_sdk::{Grid, GridChange, Laws, PuzzleAugmenter, Rng, Shape, Task, ToolError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::params::{AXIS, Axis, FACTOR_MAX, object};
 use crate::transform::{
-    Flip, Identity, IncreaseHeight, IncreaseWidth, Reflect, Repeat, Rotate, Transpose, Upscale, concat,
+    Flip, Identity, IncreaseHeight, IncreaseWidth, Reflect, Repeat, Rotate, Transpose, Upscale, concat, laws,
 };
 
 /// Most steps of a chain, most parts of a concatenation. SEAL's have two.
@@ -18,7 +18,7 @@ const STEPS_MAX: usize = 4;
 /// random, no nesting.
 type Step = Box<dyn Fn(&Grid) -> Result<Option<Grid>, ToolError>>;
 
-fn step<T: Tool>(params: &str) -> Result<Step, serde_json::Error>
+fn step<T: PuzzleAugmenter>(params: &str) -> Result<Step, serde_json::Error>
 where
     T::Params: 'static,
 {
@@ -46,7 +46,7 @@ struct StepTool {
 }
 
 impl StepTool {
-    const fn of<T: Tool>() -> StepTool
+    const fn of<T: PuzzleAugmenter>() -> StepTool
     where
         T::Params: 'static,
     {
@@ -105,7 +105,7 @@ pub(crate) struct ChainParams {
     steps: Steps,
 }
 
-impl Tool for Chain {
+impl PuzzleAugmenter for Chain {
     const NAME: &'static str = "grid.chain";
     const SUMMARY: &'static str = "Applies one to four grid tools one after the other.";
     type Params = ChainParams;
@@ -114,8 +114,7 @@ impl Tool for Chain {
         object(&format!(r#""steps":{}"#, steps_schema()), &["steps"])
     }
 
-    const LAWS: Laws =
-        Laws { deterministic: true, shape: Some(Shape::Bounded((FACTOR_MAX as u16).pow(STEPS_MAX as u32))) };
+    const LAWS: Laws = laws(Shape::Bounded((FACTOR_MAX as u16).pow(STEPS_MAX as u32)));
 
     fn tasks(params: &ChainParams, tasks: Vec<Task>, _: &mut Rng) -> Result<Vec<Task>, ToolError> {
         let steps = params.steps.parse()?;
@@ -146,7 +145,7 @@ pub(crate) struct ConcatParams {
     parts: Steps,
 }
 
-impl Tool for Concat {
+impl PuzzleAugmenter for Concat {
     const NAME: &'static str = "grid.concat";
     const SUMMARY: &'static str = "Joins what one to four grid tools make of a grid: stacked (rows) or side by \
                                    side (columns). Tasks whose parts do not fit together are left out.";
@@ -156,8 +155,7 @@ impl Tool for Concat {
         object(&format!(r#"{AXIS},"parts":{}"#, steps_schema()), &["axis", "parts"])
     }
 
-    const LAWS: Laws =
-        Laws { deterministic: true, shape: Some(Shape::Bounded(FACTOR_MAX as u16 * STEPS_MAX as u16)) };
+    const LAWS: Laws = laws(Shape::Bounded(FACTOR_MAX as u16 * STEPS_MAX as u16));
 
     fn tasks(params: &ConcatParams, tasks: Vec<Task>, _: &mut Rng) -> Result<Vec<Task>, ToolError> {
         let steps = params.parts.parse()?;

@@ -1,23 +1,24 @@
 //! Tools that turn one grid into one grid.
 
-use selkie_sdk::{Grid, Laws, NoParams, Shape, Tool, ToolError};
+use selkie_sdk::{Grid, Inverse, Laws, NoParams, PuzzleAugmenter, Shape, ToolError};
 use serde::Deserialize;
 
 use crate::params::{AXIS, Axis, FACTOR_MAX, Factor, factor_schema, object};
 
-const fn laws(shape: Shape) -> Laws {
-    Laws { deterministic: true, shape: Some(shape) }
+/// Of every tool here: at most one task for one, and no new colour.
+pub(crate) const fn laws(shape: Shape) -> Laws {
+    Laws::DETERMINISTIC.shape(shape).palette_closed().items_max(1)
 }
 
 /// The grid itself; useful as a part of `grid.concat`.
 pub(crate) struct Identity;
 
-impl Tool for Identity {
+impl PuzzleAugmenter for Identity {
     const NAME: &'static str = "grid.identity";
     const SUMMARY: &'static str = "Keeps every grid as it is.";
     type Params = NoParams;
 
-    const LAWS: Laws = laws(Shape::Preserved);
+    const LAWS: Laws = laws(Shape::Preserved).involution();
 
     fn grid(_: &NoParams, grid: &Grid) -> Result<Option<Grid>, ToolError> {
         Ok(Some(grid.clone()))
@@ -53,7 +54,11 @@ impl TryFrom<u16> for Degrees {
     }
 }
 
-impl Tool for Rotate {
+const fn turn_back(params: &'static str, inverse_params: &'static str) -> Inverse {
+    Inverse { params, tool: Rotate::NAME, inverse_params }
+}
+
+impl PuzzleAugmenter for Rotate {
     const NAME: &'static str = "grid.rotate";
     const SUMMARY: &'static str = "Rotates every grid counterclockwise by 90, 180 or 270 degrees.";
     type Params = RotateParams;
@@ -62,7 +67,11 @@ impl Tool for Rotate {
         object(r#""degrees":{"enum":[90,180,270]}"#, &["degrees"])
     }
 
-    const LAWS: Laws = laws(Shape::Bounded(1));
+    const LAWS: Laws = laws(Shape::Bounded(1)).inverse(&[
+        turn_back(r#"{"degrees":90}"#, r#"{"degrees":270}"#),
+        turn_back(r#"{"degrees":180}"#, r#"{"degrees":180}"#),
+        turn_back(r#"{"degrees":270}"#, r#"{"degrees":90}"#),
+    ]);
 
     fn grid(params: &RotateParams, grid: &Grid) -> Result<Option<Grid>, ToolError> {
         let (height, width) = (grid.height(), grid.width());
@@ -91,7 +100,7 @@ fn flip(grid: &Grid, axis: Axis) -> Option<Grid> {
     }
 }
 
-impl Tool for Flip {
+impl PuzzleAugmenter for Flip {
     const NAME: &'static str = "grid.flip";
     const SUMMARY: &'static str =
         "Reverses the order of the rows (top to bottom) or of the columns (left to right).";
@@ -101,7 +110,7 @@ impl Tool for Flip {
         object(AXIS, &["axis"])
     }
 
-    const LAWS: Laws = laws(Shape::Preserved);
+    const LAWS: Laws = laws(Shape::Preserved).involution();
 
     fn grid(params: &FlipParams, grid: &Grid) -> Result<Option<Grid>, ToolError> {
         Ok(flip(grid, params.axis))
@@ -111,12 +120,12 @@ impl Tool for Flip {
 /// Rows become columns.
 pub(crate) struct Transpose;
 
-impl Tool for Transpose {
+impl PuzzleAugmenter for Transpose {
     const NAME: &'static str = "grid.transpose";
     const SUMMARY: &'static str = "Swaps rows and columns (mirrors at the main diagonal).";
     type Params = NoParams;
 
-    const LAWS: Laws = laws(Shape::Swapped);
+    const LAWS: Laws = laws(Shape::Swapped).involution();
 
     fn grid(_: &NoParams, grid: &Grid) -> Result<Option<Grid>, ToolError> {
         Ok(Grid::build(grid.width(), grid.height(), |r, c| grid.at(c, r)))
@@ -134,7 +143,7 @@ pub(crate) struct ReflectParams {
     reverse: bool,
 }
 
-impl Tool for Reflect {
+impl PuzzleAugmenter for Reflect {
     const NAME: &'static str = "grid.reflect";
     const SUMMARY: &'static str = "Puts the mirrored grid below (rows) or to the right (columns) of the grid; \
                                    with `reverse` above or to the left.";
@@ -195,7 +204,7 @@ fn scale_schema() -> String {
 /// Every cell becomes a square.
 pub(crate) struct Upscale;
 
-impl Tool for Upscale {
+impl PuzzleAugmenter for Upscale {
     const NAME: &'static str = "grid.upscale";
     const SUMMARY: &'static str = "Enlarges every cell to a square of factor x factor cells.";
     type Params = ScaleParams;
@@ -214,7 +223,7 @@ impl Tool for Upscale {
 /// Every row several times.
 pub(crate) struct IncreaseHeight;
 
-impl Tool for IncreaseHeight {
+impl PuzzleAugmenter for IncreaseHeight {
     const NAME: &'static str = "grid.increase_height";
     const SUMMARY: &'static str = "Repeats every row factor times in place.";
     type Params = ScaleParams;
@@ -233,7 +242,7 @@ impl Tool for IncreaseHeight {
 /// Every column several times.
 pub(crate) struct IncreaseWidth;
 
-impl Tool for IncreaseWidth {
+impl PuzzleAugmenter for IncreaseWidth {
     const NAME: &'static str = "grid.increase_width";
     const SUMMARY: &'static str = "Repeats every column factor times in place.";
     type Params = ScaleParams;
@@ -267,7 +276,7 @@ enum RepeatAxis {
     Both,
 }
 
-impl Tool for Repeat {
+impl PuzzleAugmenter for Repeat {
     const NAME: &'static str = "grid.repeat";
     const SUMMARY: &'static str =
         "Tiles the whole grid: stacked (rows), side by side (columns) or both ways.";

@@ -1,0 +1,3 @@
+//! What is in `cases.json`, natively.
+
+selkie_sdk::test_cases!(graders::SelkiePlugin);

@@ -1,0 +1,10 @@
+//! The world `puzzle-plugin` of `schemas/wit`, as the guest sees it. Generated; plugins use the typed twins in
+//! `selkie_sdk`. A crate of its own, because the macros that are generated for two worlds would clash in one.
+
+wit_bindgen::generate!({
+    path: "../../../schemas/wit/since_v0.2.0",
+    world: "puzzle-plugin",
+    pub_export_macro: true,
+    export_macro_name: "export",
+    default_bindings_module: "selkie_sdk::bindings::puzzle",
+});
