@@ -117,7 +117,7 @@ impl ToolHost {
     fn add(&mut self, plugin: Plugin) {
         let index = self.plugins.len();
         let tools = plugin.manifest.tools.iter();
-        self.tools.extend(tools.map(|tool| (tool.name.clone(), (index, tool.laws))));
+        self.tools.extend(tools.map(|tool| (tool.name.clone(), (index, tool.laws.clone()))));
         self.plugins.push(plugin);
     }
 
@@ -160,7 +160,7 @@ impl ToolHost {
     /// When the tool or its plugin is not the planned one, and whatever goes wrong in the guest.
     pub fn call(&self, call: &PlannedCall, tasks: &[Task]) -> Result<CallResult, ToolError> {
         let unknown = || ToolError::UnknownTool { tool: call.tool.clone() };
-        let &(index, laws) = self.tools.get(&call.tool).ok_or_else(unknown)?;
+        let &(index, ref laws) = self.tools.get(&call.tool).ok_or_else(unknown)?;
         let plugin = &self.plugins[index];
         if plugin.id != call.plugin {
             let (planned, loaded) = (Box::new(call.plugin.clone()), Box::new(plugin.id.clone()));
@@ -173,7 +173,7 @@ impl ToolHost {
             // A tool that says the seed does not matter is not shown it.
             let seed = if laws.deterministic { 0 } else { batch_seed(call.seed, index) };
             let made = callee.augment(&call.tool, &call.params, seed, batch)?;
-            if let Some(reason) = laws::broken(laws, batch, &made.tasks) {
+            if let Some((_, reason)) = laws::answer::broken_by_tasks(laws, batch, &made.tasks) {
                 return Err(callee.bad_output(&call.tool, reason));
             }
             result.tasks.extend(made.tasks);

@@ -12,7 +12,7 @@ mod component;
 mod engine;
 mod error;
 mod host;
-mod laws;
+pub mod laws;
 mod limiter;
 pub mod limits;
 pub mod manifest;
