@@ -45,17 +45,21 @@ pub(super) fn runner(seed: u64, path: &str) -> TestRunner {
 
 /// `count` generated tasks, the same for the same seed: sides of 1 to 30, mostly small, few colours.
 pub fn sample_tasks(count: usize, seed: u64) -> Vec<Task> {
-    let (tasks, mut runner) = (task(), runner(seed, "tasks"));
+    let (tasks, mut runner) = (of_looks(task), runner(seed, "tasks"));
     let draws = std::iter::repeat_with(|| Some(tasks.new_tree(&mut runner).ok()?.current()));
     draws.take(count).flatten().collect()
 }
 
 /// Batches for a tool of this kind.
 pub(super) fn batches(kind: ToolKind, takes: Option<SubmissionKind>) -> BoxedStrategy<Items> {
-    let number = 1..=ITEMS_MAX;
     match (kind, takes) {
-        (ToolKind::PuzzleAugmenter, _) => collection::vec(task(), number).prop_map(Items::Tasks).boxed(),
-        (ToolKind::TextAugmenter, _) => collection::vec(source(), number).prop_map(Items::Sources).boxed(),
+        (ToolKind::PuzzleAugmenter, _) => {
+            let of = |side, colours| collection::vec(task(side, colours), 1..=ITEMS_MAX).boxed();
+            of_looks(of).prop_map(Items::Tasks).boxed()
+        }
+        (ToolKind::TextAugmenter, _) => {
+            collection::vec(source(), 1..=ITEMS_MAX).prop_map(Items::Sources).boxed()
+        }
         (ToolKind::Grader, Some(SubmissionKind::Grids)) => submissions(two_grids()),
         (ToolKind::Grader, Some(SubmissionKind::Edit)) => submissions(edit()),
         (ToolKind::Grader, _) => submissions(two_answers()),
@@ -66,30 +70,40 @@ fn submissions(one: BoxedStrategy<Submission>) -> BoxedStrategy<Items> {
     collection::vec(one, 1..=ITEMS_MAX).prop_map(Items::Submissions).boxed()
 }
 
-fn task() -> BoxedStrategy<Task> {
+/// How large the grids of a batch are at most and how many colours they have, with how often that is drawn. A
+/// law about the largest side or about new colours is broken by batches that have few of them altogether.
+const LOOKS: [(u32, u8, u8); 6] = [(1, 1, 2), (2, 2, 3), (4, 6, 4), (3, 6, 10), (2, 12, 3), (2, 30, 10)];
+
+/// One of what is made for each look.
+fn of_looks<T: std::fmt::Debug + 'static>(make: impl Fn(u8, u8) -> BoxedStrategy<T>) -> BoxedStrategy<T> {
+    Union::new_weighted(LOOKS.iter().map(|&(weight, side, colours)| (weight, make(side, colours))).collect())
+        .boxed()
+}
+
+fn task(side: u8, colours: u8) -> BoxedStrategy<Task> {
+    let example = || example(side, colours);
     let train = collection::vec(example(), 1..=DEMONSTRATIONS_MAX);
     (train, example()).prop_map(|(train, test)| Task { train, test }).boxed()
 }
 
 /// Often of two like grids: most puzzles keep the shape.
-fn example() -> BoxedStrategy<Example> {
+fn example(side: u8, colours: u8) -> BoxedStrategy<Example> {
     let of = |(input, output): (Grid, Option<Grid>)| Example {
         output: output.unwrap_or_else(|| input.clone()),
         input,
     };
-    (grid(), option::of(grid())).prop_map(of).boxed()
+    (grid(side, colours), option::of(grid(side, colours))).prop_map(of).boxed()
 }
 
 /// A pattern of colours, row by row over the whole grid. Sides and pattern shrink each for itself.
-fn grid() -> BoxedStrategy<Grid> {
-    let side = || Union::new([1..=6u8, 1..=6, 1..=12, 1..=30]);
-    let pattern = Union::new([0..3u8, 0..10u8].map(|colours| collection::vec(colours, 0..=PATTERN_MAX)));
+fn grid(side: u8, colours: u8) -> BoxedStrategy<Grid> {
+    let pattern = collection::vec(0..colours, 0..=PATTERN_MAX);
     let of = |(height, width, pattern): (u8, u8, Vec<u8>)| {
         let cells = usize::from(height) * usize::from(width);
         let cells = pattern.iter().copied().cycle().chain(std::iter::repeat(0)).take(cells).collect();
         Grid::new(height, width, cells).ok()
     };
-    (side(), side(), pattern).prop_filter_map("a grid", of).boxed()
+    (1..=side, 1..=side, pattern).prop_filter_map("a grid", of).boxed()
 }
 
 /// Pieces of passages and of what models write, as they occur and as they should not.
@@ -144,15 +158,19 @@ fn edit() -> BoxedStrategy<Submission> {
 }
 
 fn two_grids() -> BoxedStrategy<Submission> {
-    let near = (grid(), 0..900usize, 0..10u8).prop_filter_map("a grid", |(left, at, colour)| {
-        let mut cells = left.cells().to_vec();
-        let at = at % cells.len();
-        cells[at] = colour;
-        let right = Grid::new(left.height(), left.width(), cells).ok()?;
-        Some(Submission::Grids { left, right })
-    });
-    let far = (grid(), grid()).prop_map(|(left, right)| Submission::Grids { left, right });
-    Union::new([near.boxed(), far.boxed()]).boxed()
+    of_looks(|side, colours| {
+        let near =
+            (grid(side, colours), 0..900usize, 0..10u8).prop_filter_map("a grid", |(left, at, colour)| {
+                let mut cells = left.cells().to_vec();
+                let at = at % cells.len();
+                cells[at] = colour;
+                let right = Grid::new(left.height(), left.width(), cells).ok()?;
+                Some(Submission::Grids { left, right })
+            });
+        let far = (grid(side, colours), grid(side, colours));
+        let far = far.prop_map(|(left, right)| Submission::Grids { left, right });
+        Union::new([near.boxed(), far.boxed()]).boxed()
+    })
 }
 
 /// Answers, and ways to change one a little.

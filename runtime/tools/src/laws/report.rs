@@ -63,7 +63,7 @@ impl LawReport {
 
 impl std::fmt::Display for LawReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{} {}: {} laws broken", self.plugin, self.version, self.broken().count())?;
+        writeln!(f, "{} {}: {} faults", self.plugin, self.version, self.broken().count())?;
         self.tools.iter().try_for_each(|tool| tool.fmt(f))
     }
 }
