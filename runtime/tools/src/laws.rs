@@ -28,6 +28,7 @@ pub use params::sample_params;
 pub use quarantine::Quarantine;
 pub use report::{LawReport, Outcome, ToolReport};
 pub use sample::{SAMPLED_ITEMS_MAX, SAMPLED_ONE_IN, SAMPLED_RUNS_MAX};
+pub use trial::Run;
 
 use crate::error::scrub;
 use crate::work::{Batch, Work};

@@ -559,7 +559,8 @@ mod tests {
         let (puzzle, text) = (("puzzle_augmenter", None), ("text_augmenter", None));
         let [answers, grids, edit] = ["answers", "grids", "edit"].map(|takes| ("grader", Some(takes)));
         let all = [puzzle, text, answers, grids, edit];
-        let table: [(Value, &[(&str, Option<&str>)]); 9] = [
+        type Kinds<'a> = &'a [(&'a str, Option<&'a str>)];
+        let table: [(Value, Kinds<'_>); 9] = [
             (json!({"deterministic": true}), &all),
             (json!({"shape": "preserved"}), &[puzzle]),
             (json!({"shape": "bounded", "growth_max": 2}), &[puzzle]),

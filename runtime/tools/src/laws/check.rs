@@ -16,7 +16,7 @@ use super::trial::{Run, Verdict, hold};
 use super::{BrokenLaw, Law};
 use crate::error::{GuestErrorKind, ToolError};
 use crate::manifest::{self, Manifest, ToolManifest};
-use crate::work::{Batch, Made, Work};
+use crate::work::Batch;
 
 /// Cases that are tried while a counter-example shrinks. Each takes a call or a few.
 const SHRINK_CASES_MAX: usize = 2000;
@@ -25,12 +25,7 @@ const SHRINK_CASES_MAX: usize = 2000;
 /// accepts, and that it can be repeated. `run` calls a tool with its name, parameters, seed and batch, in a fresh
 /// instance, and looks at no laws itself; each law gets so many `cases` of up to three items, the same for the
 /// same `seed`. A counter-example is made as small as it can be.
-pub fn check_laws(
-    manifest: &Manifest,
-    run: &mut dyn FnMut(&str, &str, u64, Work<'_>) -> Result<Made, ToolError>,
-    cases: u32,
-    seed: u64,
-) -> LawReport {
+pub fn check_laws(manifest: &Manifest, run: Run<'_, ToolError>, cases: u32, seed: u64) -> LawReport {
     let tools = manifest.tools.iter().map(|tool| ToolReport {
         tool: tool.name.clone(),
         laws: Law::ALL.into_iter().map(|law| (law, check(tool, law, run, cases, seed))).collect(),

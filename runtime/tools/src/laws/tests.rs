@@ -328,7 +328,7 @@ fn which_batches_are_sampled_is_a_function_of_what_the_tool_is_given() {
 }
 
 /// A plugin whose tool breaks laws in ways that take some looking for.
-fn faulty() -> (Manifest, impl FnMut(&str, &str, u64, Work<'_>) -> Result<Made, ToolError>) {
+fn faulty_manifest() -> Manifest {
     let schema = json!({"type": "object", "properties": {
         "by": {"type": "integer", "minimum": 1, "maximum": 50},
         "how": {"enum": ["plain", "loud"]},
@@ -336,24 +336,24 @@ fn faulty() -> (Manifest, impl FnMut(&str, &str, u64, Work<'_>) -> Result<Made, 
     let laws = json!({"deterministic": true, "palette_closed": true, "involution": true, "items_max": 1});
     let mut manifest = manifest_of(PUZZLE, None, laws, schema);
     manifest.tools.truncate(1);
-    let run = |_: &str, params: &str, _: u64, work: Work<'_>| {
-        let params: Value = serde_json::from_str(params).expect("JSON");
-        let by = params["by"].as_u64().expect("an integer");
-        if by > 40 {
-            let (plugin, call) = ("demo 0.1.0".into(), "tool `demo.tool`".into());
-            let (kind, message) = (GuestErrorKind::InvalidParams, "`by` is at most 40".into());
-            return Err(ToolError::Guest { plugin, call, kind, message });
-        }
-        // A new colour in grids that are wide, if the tool is loud.
-        Ok(map_grids(work, |g| if g.width() > 3 && params["how"] == "loud" { paint(g, 9) } else { flip(g) }))
-    };
-    (manifest, run)
+    manifest
+}
+
+fn faulty(_: &str, params: &str, _: u64, work: Work<'_>) -> Result<Made, ToolError> {
+    let params: Value = serde_json::from_str(params).expect("JSON");
+    if params["by"].as_u64().expect("an integer") > 40 {
+        let (plugin, call) = ("demo 0.1.0".into(), "tool `demo.tool`".into());
+        let (kind, message) = (GuestErrorKind::InvalidParams, "`by` is at most 40".into());
+        return Err(ToolError::Guest { plugin, call, kind, message });
+    }
+    // A new colour in grids that are wide, if the tool is loud.
+    Ok(map_grids(work, |g| if g.width() > 3 && params["how"] == "loud" { paint(g, 9) } else { flip(g) }))
 }
 
 #[test]
 fn a_counter_example_shrinks_to_what_matters() {
-    let (manifest, mut run) = faulty();
-    let report = check_laws(&manifest, &mut run, 100, 0);
+    let manifest = faulty_manifest();
+    let report = check_laws(&manifest, &mut faulty, 100, 0);
     insta::assert_snapshot!(report, @r#"
     demo 0.1.0: 3 faults
     demo.tool
@@ -371,7 +371,7 @@ fn a_counter_example_shrinks_to_what_matters() {
       items_max      held in 72 cases
       not declared: shape, growth_max, inverse, one_on_equal, symmetric
     "#);
-    assert_eq!(report, check_laws(&manifest, &mut run, 100, 0), "the same seed, the same report");
+    assert_eq!(report, check_laws(&manifest, &mut faulty, 100, 0), "the same seed, the same report");
     let found: Vec<Law> = report.broken().map(|broken| broken.law).collect();
     assert_eq!(found, [Law::Schema, Law::PaletteClosed, Law::Involution]);
     let written = serde_json::to_value(&report.tools[0].laws[&Law::ItemsMax]).expect("JSON");

@@ -10,8 +10,8 @@ use crate::work::{Batch, Made, Work};
 /// How far two scores that should be equal may be apart: what a sum in another order costs, and no more.
 const SCORE_TOLERANCE: f64 = 1e-9;
 
-/// Runs a tool: its name, parameters, seed and batch.
-pub(super) type Run<'a, E> = &'a mut dyn FnMut(&str, &str, u64, Work<'_>) -> Result<Made, E>;
+/// Runs a tool: its name, parameters (a JSON object's text), seed and batch.
+pub type Run<'a, E> = &'a mut dyn FnMut(&str, &str, u64, Work<'_>) -> Result<Made, E>;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
