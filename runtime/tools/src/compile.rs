@@ -20,6 +20,7 @@ use crate::component::digest;
 use crate::engine::{Clocked, millis};
 use crate::error::{ToolError, scrub};
 use crate::host::HostOptions;
+use crate::laws::BrokenLaw;
 use crate::limits::{ERROR_BYTES_MAX, Limit};
 use crate::worker::{CompileError, Worker};
 
@@ -78,6 +79,23 @@ impl Compiler {
             keep(&file, &code);
         }
         Ok(component)
+    }
+
+    /// The laws that tools of a component were found to break, by earlier hosts with this cache.
+    pub(crate) fn quarantined(&self, digest: &str) -> Vec<BrokenLaw> {
+        let kept = || fs::read(self.cache.as_deref()?.join(format!("{digest}.quarantine.json"))).ok();
+        kept().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// Remembers a broken law for as long as the component is the same and the cache is there.
+    pub(crate) fn quarantine(&self, digest: &str, broken: &BrokenLaw) {
+        let Some(folder) = self.cache.as_deref().filter(|folder| is_ours(folder)) else { return };
+        let mut all = self.quarantined(digest);
+        all.retain(|known| known.tool != broken.tool);
+        all.push(broken.clone());
+        // Without a disk the tool is still not called by this host.
+        let _ = serde_json::to_vec(&all)
+            .map(|text| fs::write(folder.join(format!("{digest}.quarantine.json")), text));
     }
 
     /// `DIGEST-CONFIGURATION.cwasm`.

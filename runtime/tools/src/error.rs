@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use selkie_edit::PluginId;
 
+use crate::laws::BrokenLaw;
 use crate::limits::Limit;
 use crate::manifest::ManifestError;
 use crate::model::MissingKey;
@@ -155,6 +156,14 @@ pub enum ToolError {
         call: String,
         /// What is wrong, and where.
         reason: String,
+    },
+    /// A tool that broke one of its laws, now or before; it is not called any more.
+    #[error("plugin {plugin}: {broken}; it is not called again until the plugin is another one")]
+    Quarantined {
+        /// The plugin.
+        plugin: String,
+        /// The law, and the call that shows it.
+        broken: Box<BrokenLaw>,
     },
     /// A grader that cannot be believed.
     #[error("plugin {plugin}, tool `{tool}`: it cannot be believed: {fault}")]

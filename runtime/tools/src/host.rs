@@ -1,9 +1,10 @@
 //! The plugin host: loads components, keeps their catalogue, calls their tools.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use selkie_edit::{
@@ -14,10 +15,10 @@ use crate::call::Usage;
 use crate::compile::Compiler;
 use crate::component::{self, Plugin};
 use crate::error::ToolError;
-use crate::laws;
+use crate::laws::{self, BrokenLaw, LawReport, Quarantine};
 use crate::limits::{BATCH_BYTES_MAX, Limits, PLUGINS_MAX};
 use crate::manifest::{Laws, Manifest};
-use crate::model::{Grants, MissingKey};
+use crate::model::{Grants, MissingKey, ModelAccess};
 use crate::work::{Batch, Made, Work};
 use crate::worker::Worker;
 
@@ -68,6 +69,15 @@ pub struct ToolHost {
     options: HostOptions,
     compiler: Compiler,
     loaded: Loaded,
+    watch: Watch,
+}
+
+/// What a host has seen of its tools.
+#[derive(Default)]
+struct Watch {
+    quarantine: Quarantine,
+    /// Tools that have been called: the first batch of each is sampled.
+    known: Mutex<HashSet<String>>,
 }
 
 /// One set of plugins that fit together.
@@ -106,7 +116,7 @@ impl ToolHost {
     pub fn new(options: HostOptions) -> Result<ToolHost, ToolError> {
         let compiler = Compiler::new(&options)?;
         let loaded = Loaded::of(&options, &compiler, None)?;
-        Ok(ToolHost { options, compiler, loaded })
+        Ok(ToolHost::watched(options, compiler, loaded))
     }
 
     /// A host of these components alone, each with the name that errors give it before it has its own.
@@ -136,7 +146,18 @@ impl ToolHost {
             loaded.add(component::load(&compiler, &options.limits, name, bytes)?.into());
         }
         loaded.finish(&options.grants)?;
-        Ok(ToolHost { options, compiler, loaded })
+        Ok(ToolHost::watched(options, compiler, loaded))
+    }
+
+    /// With what was kept about its plugins.
+    fn watched(options: HostOptions, compiler: Compiler, loaded: Loaded) -> ToolHost {
+        let watch = Watch::default();
+        for plugin in &loaded.plugins {
+            for broken in compiler.quarantined(&plugin.id.digest) {
+                watch.quarantine.put(&broken.tool.clone(), broken);
+            }
+        }
+        ToolHost { options, compiler, loaded, watch }
     }
 
     /// The host as it would be if it were made now: components that are new or different are loaded, those that
@@ -147,7 +168,15 @@ impl ToolHost {
     /// As [`ToolHost::new`].
     pub fn reloaded(&self) -> Result<ToolHost, ToolError> {
         let loaded = Loaded::of(&self.options, &self.compiler, Some(&self.loaded))?;
-        Ok(ToolHost { options: self.options.clone(), compiler: self.compiler.clone(), loaded })
+        let host = ToolHost::watched(self.options.clone(), self.compiler.clone(), loaded);
+        for broken in self.watch.quarantine.all() {
+            // A plugin that has been replaced starts anew.
+            let plugin = |host: &ToolHost| host.catalogue().get(&broken.tool).map(|tool| tool.plugin.clone());
+            if plugin(&host).is_some() && plugin(&host) == plugin(self) {
+                host.watch.quarantine.put(&broken.tool.clone(), broken);
+            }
+        }
+        Ok(host)
     }
 
     /// The tools that are loaded.
@@ -234,6 +263,10 @@ impl ToolHost {
         take: &mut dyn FnMut(Made),
     ) -> Result<CallResult<()>, ToolError> {
         let (plugin, laws) = self.loaded.find(call, work)?;
+        if let Some(broken) = self.watch.quarantine.of(&call.tool) {
+            let plugin = plugin.label.clone();
+            return Err(ToolError::Quarantined { plugin, broken: Box::new(broken) });
+        }
         let limits = &self.options.limits;
         let mut result = CallResult { made: (), calls: 0, fuel: 0, peak: Usage::default() };
         for (index, part) in work.batches(limits.batch_items, BATCH_BYTES_MAX).into_iter().enumerate() {
@@ -243,17 +276,63 @@ impl ToolHost {
             let until = Instant::now() + limits.deadline;
             let model = self.options.grants.access(&plugin.id.name, plugin.asks_for_model(), until);
             let done = plugin.run(&self.compiler, limits, &batch, model)?;
-            if let (Work::Tasks(sent), Made::Tasks(made)) = (part, &done.made)
-                && let Some(reason) = laws::broken(laws, sent, made)
-            {
-                return Err(ToolError::bad_output(&plugin.label, &call.tool, reason));
-            }
+            self.hold(plugin, laws, &batch, &done.made)?;
             take(done.made);
             result.calls += 1;
             result.fuel += done.usage.fuel;
             result.peak = result.peak.max(done.usage);
         }
         Ok(result)
+    }
+
+    /// Holds an answer to the tool's laws: those that it shows by itself, and in some batches those that take
+    /// further calls. A tool that breaks one is not called again.
+    fn hold(&self, plugin: &Plugin, laws: &Laws, batch: &Batch<'_>, made: &Made) -> Result<(), ToolError> {
+        let broken = match laws::answer::broken(laws, batch, made) {
+            None if self.is_sampled(plugin, batch) => {
+                let until = Instant::now() + self.options.limits.deadline;
+                let mut run = |tool: &str, params: &str, seed: u64, work: Work<'_>| {
+                    let batch = Batch { tool, params, seed, work };
+                    let model = ModelAccess::none(until);
+                    plugin.run(&self.compiler, &self.options.limits, &batch, model).map(|done| done.made)
+                };
+                // A sample that fails shows nothing about a law.
+                laws::sample::sampled(laws, batch, &mut run).unwrap_or(None)
+            }
+            broken => broken,
+        };
+        let Some(broken) = broken else { return Ok(()) };
+        self.compiler.quarantine(&plugin.id.digest, &broken);
+        self.watch.quarantine.put(batch.tool, broken.clone());
+        Err(ToolError::Quarantined { plugin: plugin.label.clone(), broken: Box::new(broken) })
+    }
+
+    /// The first batch of a tool in a host's life, and then some. What a model said cannot be had again for nothing,
+    /// so tools that ask one are not sampled.
+    fn is_sampled(&self, plugin: &Plugin, batch: &Batch<'_>) -> bool {
+        let mut known = self.watch.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = known.insert(batch.tool.to_owned());
+        drop(known);
+        !plugin.asks_for_model() && (is_first || laws::sample::is_sampled(batch))
+    }
+
+    /// Puts a plugin's tools to the test with generated parameters and inputs: its laws, its parameter schemas, and
+    /// that calls can be repeated. `cases` for each law; the same seed makes the same cases.
+    pub fn check_laws(&self, plugin: &PluginId, cases: u32, seed: u64) -> Option<LawReport> {
+        let plugin = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin)?;
+        let limits = &self.options.limits;
+        let mut run = |tool: &str, params: &str, seed: u64, work: Work<'_>| {
+            let batch = Batch { tool, params, seed, work };
+            let until = Instant::now() + limits.deadline;
+            let model = self.options.grants.access(&plugin.id.name, plugin.asks_for_model(), until);
+            plugin.run(&self.compiler, limits, &batch, model).map(|done| done.made)
+        };
+        Some(laws::check_laws(&plugin.manifest, &mut run, cases, seed))
+    }
+
+    /// The tools that broke a law and are not called any more.
+    pub fn quarantined(&self) -> Vec<BrokenLaw> {
+        self.watch.quarantine.all()
     }
 
     /// A record of what the tools do from now on, for one edit.
@@ -301,7 +380,7 @@ impl Loaded {
     fn add(&mut self, plugin: std::sync::Arc<Plugin>) {
         let index = self.plugins.len();
         let tools = plugin.manifest.tools.iter();
-        self.tools.extend(tools.map(|tool| (tool.name.clone(), (index, tool.laws))));
+        self.tools.extend(tools.map(|tool| (tool.name.clone(), (index, tool.laws.clone()))));
         self.plugins.push(plugin);
     }
 
@@ -331,10 +410,10 @@ impl Loaded {
     }
 
     /// The plugin of a planned call, if it is still the planned one and fits the work.
-    fn find(&self, call: &PlannedCall, work: Work<'_>) -> Result<(&Plugin, Laws), ToolError> {
+    fn find(&self, call: &PlannedCall, work: Work<'_>) -> Result<(&Plugin, &Laws), ToolError> {
         let unknown = || ToolError::UnknownTool { tool: call.tool.clone() };
-        let &(index, laws) = self.tools.get(&call.tool).ok_or_else(unknown)?;
-        let plugin = &self.plugins[index];
+        let (index, laws) = self.tools.get(&call.tool).ok_or_else(unknown)?;
+        let plugin = &self.plugins[*index];
         if plugin.id != call.plugin {
             let (planned, loaded) = (Box::new(call.plugin.clone()), Box::new(plugin.id.clone()));
             return Err(ToolError::OtherPlugin { tool: call.tool.clone(), planned, loaded });

@@ -1,74 +1,198 @@
-//! Whether an answer keeps the laws that its tool's manifest declares.
+//! What tools promise, and whether they keep it.
+//!
+//! A law is checked at three prices. What an answer shows by itself is looked at in every batch (`answer`). What takes
+//! further calls is looked at in one batch of [`SAMPLED_ONE_IN`], for few items (`sample`). And [`check_laws`] puts tools to the test with generated parameters and inputs, and shrinks what it finds.
+//!
+//! Laws find mistakes and not malice: a tool could tell a sampled batch from another one, because the choice is a
+//! function of what the tool is given. It must be, so that a result can be reproduced.
 
-use std::collections::HashSet;
-
-use selkie_edit::Task;
-
-use crate::manifest::{Laws, Shape};
-
-/// The sides of a task's grids, in an order that does not depend on the order of its demonstrations.
-type Sides = Vec<[u8; 4]>;
-
-fn sides(task: &Task, swapped: bool) -> Sides {
-    let of = |example: &selkie_edit::Example| {
-        let (input, output) = (&example.input, &example.output);
-        let [a, b] = [(input.height(), input.width()), (output.height(), output.width())];
-        if swapped { [a.1, a.0, b.1, b.0] } else { [a.0, a.1, b.0, b.1] }
-    };
-    let mut sides: Sides = task.train.iter().map(of).collect();
-    sides.sort_unstable();
-    sides.push(of(&task.test));
-    sides
-}
-
-fn longest(tasks: &[Task]) -> u32 {
-    let grids = tasks.iter().flat_map(Task::grids);
-    grids.map(|grid| u32::from(grid.height().max(grid.width()))).max().unwrap_or(0)
-}
-
-/// What is wrong with `made`, if a law is broken.
-pub(crate) fn broken(laws: Laws, sent: &[Task], made: &[Task]) -> Option<String> {
-    match laws.shape? {
-        Shape::Bounded => {
-            let most = longest(sent) * u32::from(laws.growth_max.unwrap_or(u16::MAX));
-            let found = longest(made);
-            (found > most).then(|| format!("a side of {found} breaks its law: at most {most}"))
-        }
-        shape => {
-            let swapped = shape == Shape::Swapped;
-            let known: HashSet<Sides> = sent.iter().map(|task| sides(task, swapped)).collect();
-            let stray = made.iter().position(|task| !known.contains(&sides(task, false)))?;
-            let law = if swapped { "swapped" } else { "preserved" };
-            Some(format!("task {stray} breaks its law: shapes are {law}"))
-        }
-    }
-}
-
+pub(crate) mod answer;
+mod check;
+mod inputs;
+mod params;
+mod quarantine;
+mod report;
+pub(crate) mod sample;
 #[cfg(test)]
-mod tests {
-    use selkie_edit::{Example, Grid};
+mod tests;
+mod trial;
 
-    use super::*;
+use std::io::Write;
 
-    fn task(height: u8, width: u8) -> Task {
-        let cells = vec![0; usize::from(height) * usize::from(width)];
-        let grid = Grid::new(height, width, cells).expect("a grid");
-        let example = Example { input: grid.clone(), output: grid };
-        Task { train: vec![example.clone()], test: example }
+use selkie_edit::{SubmissionKind, ToolKind};
+use serde::{Deserialize, Serialize};
+
+pub use check::check_laws;
+pub use inputs::sample_tasks;
+pub use params::sample_params;
+pub use quarantine::Quarantine;
+pub use report::{LawReport, Outcome, ToolReport};
+pub use sample::{SAMPLED_ITEMS_MAX, SAMPLED_ONE_IN, SAMPLED_RUNS_MAX};
+pub use trial::Run;
+
+use crate::error::scrub;
+use crate::work::{Batch, Work};
+
+/// Bytes of a counter-example's parameters and of its input that are kept. A small puzzle is whole.
+const EXAMPLE_BYTES_MAX: usize = 2048;
+
+/// Bytes of each that are shown in a line.
+const SHOWN_BYTES_MAX: usize = 256;
+
+/// Everything that is checked of a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Law {
+    /// It takes the parameters that its schema accepts, and does not fail. Not declared: every tool must.
+    Schema,
+    /// The same seed gives the same answer. Not declared: every tool must.
+    Repeatable,
+    /// The seed does not matter.
+    Deterministic,
+    /// The sides of grids are preserved or swapped.
+    Shape,
+    /// Grids grow at most so many times.
+    GrowthMax,
+    /// No new colours.
+    PaletteClosed,
+    /// Twice is nothing.
+    Involution,
+    /// Another call undoes it.
+    Inverse,
+    /// At most so many answers an item.
+    ItemsMax,
+    /// Two equal sides score 1.
+    OneOnEqual,
+    /// The order of the sides does not matter.
+    Symmetric,
+}
+
+impl Law {
+    /// All of them.
+    const ALL: [Law; 11] = [
+        Law::Schema,
+        Law::Repeatable,
+        Law::Deterministic,
+        Law::Shape,
+        Law::GrowthMax,
+        Law::PaletteClosed,
+        Law::Involution,
+        Law::Inverse,
+        Law::ItemsMax,
+        Law::OneOnEqual,
+        Law::Symmetric,
+    ];
+
+    /// The tools that it says something about, in words.
+    pub(crate) fn subjects(self) -> &'static str {
+        match self {
+            Law::Schema | Law::Repeatable | Law::Deterministic => "all tools",
+            Law::Shape | Law::GrowthMax | Law::PaletteClosed | Law::Involution | Law::Inverse => {
+                "puzzle augmenters"
+            }
+            Law::ItemsMax => "augmenters",
+            Law::OneOnEqual | Law::Symmetric => "graders of answers or grids",
+        }
     }
 
-    fn keeps(shape: Shape, growth_max: Option<u16>, made: Task) -> bool {
-        let laws = Laws { deterministic: true, shape: Some(shape), growth_max };
-        broken(laws, &[task(2, 3)], &[made]).is_none()
+    /// Whether it says something about such a tool.
+    pub(crate) fn is_for(self, kind: ToolKind, takes: Option<SubmissionKind>) -> bool {
+        match self.subjects() {
+            "all tools" => true,
+            "puzzle augmenters" => kind == ToolKind::PuzzleAugmenter,
+            "augmenters" => kind != ToolKind::Grader,
+            _ => matches!(takes, Some(SubmissionKind::Answers | SubmissionKind::Grids)),
+        }
     }
 
-    #[test]
-    fn each_law_accepts_what_it_says_and_nothing_else() {
-        assert!(keeps(Shape::Preserved, None, task(2, 3)));
-        assert!(!keeps(Shape::Preserved, None, task(3, 2)));
-        assert!(keeps(Shape::Swapped, None, task(3, 2)));
-        assert!(!keeps(Shape::Swapped, None, task(2, 3)));
-        assert!(keeps(Shape::Bounded, Some(2), task(6, 6)));
-        assert!(!keeps(Shape::Bounded, Some(2), task(1, 7)));
+    /// As the manifest calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Law::Schema => "schema",
+            Law::Repeatable => "repeatable",
+            Law::Deterministic => "deterministic",
+            Law::Shape => "shape",
+            Law::GrowthMax => "growth_max",
+            Law::PaletteClosed => "palette_closed",
+            Law::Involution => "involution",
+            Law::Inverse => "inverse",
+            Law::ItemsMax => "items_max",
+            Law::OneOnEqual => "one_on_equal",
+            Law::Symmetric => "symmetric",
+        }
     }
+}
+
+impl std::fmt::Display for Law {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A law that a tool broke, with the call that shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokenLaw {
+    /// The law.
+    pub law: Law,
+    /// The tool's full name.
+    pub tool: String,
+    /// Its parameters, a JSON object's text; cut when they are long.
+    pub params: String,
+    /// The seed.
+    pub seed: u64,
+    /// The batch as compact JSON; cut when it is long.
+    pub input: String,
+    /// What is wrong with the answer, in one line.
+    pub found: String,
+}
+
+impl BrokenLaw {
+    fn new(law: Law, batch: &Batch<'_>, found: &str) -> BrokenLaw {
+        BrokenLaw {
+            law,
+            tool: batch.tool.into(),
+            params: scrub(batch.params, EXAMPLE_BYTES_MAX),
+            seed: batch.seed,
+            input: compact(batch.work),
+            found: scrub(found, SHOWN_BYTES_MAX),
+        }
+    }
+}
+
+impl std::fmt::Display for BrokenLaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [tool, params, input, found] =
+            [&self.tool, &self.params, &self.input, &self.found].map(|text| scrub(text, SHOWN_BYTES_MAX));
+        write!(
+            f,
+            "tool `{tool}` breaks its law `{}`: {found}; with params {params}, seed {} and input {input}",
+            self.law, self.seed
+        )
+    }
+}
+
+/// A batch as compact JSON, cut at [`EXAMPLE_BYTES_MAX`]; what lies beyond is not even written.
+fn compact(work: Work<'_>) -> String {
+    struct Cut(Vec<u8>);
+    impl Write for Cut {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.extend_from_slice(bytes);
+            if self.0.len() > EXAMPLE_BYTES_MAX {
+                return Err(std::io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut cut = Cut(Vec::new());
+    // An error is the cut.
+    let _ = match work {
+        Work::Tasks(tasks) => serde_json::to_writer(&mut cut, tasks),
+        Work::Sources(sources) => serde_json::to_writer(&mut cut, sources),
+        Work::Submissions(submissions) => serde_json::to_writer(&mut cut, submissions),
+    };
+    scrub(&String::from_utf8_lossy(&cut.0), EXAMPLE_BYTES_MAX)
 }

@@ -15,7 +15,7 @@ mod engine;
 mod error;
 pub mod grading;
 mod host;
-mod laws;
+pub mod laws;
 mod limiter;
 pub mod limits;
 pub mod manifest;

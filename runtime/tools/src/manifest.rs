@@ -3,13 +3,15 @@
 //! The parameter schemas travel far: they become part of the schema that a self-edit is checked against, of the
 //! grammar that a model writes under, and of the prompt. So they are bounded here, once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
+use jsonschema::Validator;
 use schemars::JsonSchema;
 use selkie_edit::{SubmissionKind, ToolKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::laws::Law;
 use crate::limits::MANIFEST_BYTES_MAX;
 
 /// Tools of one plugin. The built-in one has 14.
@@ -32,6 +34,12 @@ pub const PATTERN_BYTES_MAX: usize = 128;
 
 /// Largest value of [`Laws::growth_max`]: no grid is longer.
 const GROWTH_MAX: u16 = 10_000;
+
+/// Largest value of [`Laws::items_max`]: more answers than a batch may have.
+const ITEMS_MAX: u32 = 65_536;
+
+/// Inverses that one tool may declare. Each is a call or two where the law is checked.
+const INVERSES_MAX: usize = 16;
 
 /// A plugin's manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,8 +95,9 @@ pub struct ToolManifest {
     pub laws: Laws,
 }
 
-/// What a tool promises. The host holds it to every one of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What a tool promises. The host holds it to every one of them: to what an answer shows by itself on every
+/// batch, to the rest on some. A tool that breaks one is not called again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Laws {
     /// The result does not depend on the seed: the host always passes seed 0.
@@ -102,6 +111,40 @@ pub struct Laws {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub growth_max: Option<u16>,
+    /// No colour appears in a task of the answer that does not occur in some task of the batch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub palette_closed: bool,
+    /// Applied twice with the same parameters and seed it gives each task back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub involution: bool,
+    /// Calls that are undone by another call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub inverse: Vec<Inverse>,
+    /// At most so many answers (tasks, or documents) for each item of the batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub items_max: Option<u32>,
+    /// A grader of answers or grids: two equal sides score 1.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_on_equal: bool,
+    /// A grader of answers or grids: the score stays when the sides are swapped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub symmetric: bool,
+}
+
+/// A call that another call undoes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inverse {
+    /// These parameters of the tool itself.
+    #[schemars(with = "serde_json::Map<String, Value>")]
+    pub params: Value,
+    /// The tool that undoes it, of the same plugin.
+    pub tool: String,
+    /// With these parameters.
+    #[schemars(with = "serde_json::Map<String, Value>")]
+    pub inverse_params: Value,
 }
 
 /// What happens to the sides of a task's grids.
@@ -119,6 +162,22 @@ pub enum Shape {
 impl Laws {
     fn is_empty(&self) -> bool {
         *self == Laws::default()
+    }
+
+    /// The laws that are declared.
+    pub fn declared(&self) -> impl Iterator<Item = Law> {
+        let declared = [
+            (Law::Deterministic, self.deterministic),
+            (Law::Shape, matches!(self.shape, Some(Shape::Preserved | Shape::Swapped))),
+            (Law::GrowthMax, self.shape == Some(Shape::Bounded) || self.growth_max.is_some()),
+            (Law::PaletteClosed, self.palette_closed),
+            (Law::Involution, self.involution),
+            (Law::Inverse, !self.inverse.is_empty()),
+            (Law::ItemsMax, self.items_max.is_some()),
+            (Law::OneOnEqual, self.one_on_equal),
+            (Law::Symmetric, self.symmetric),
+        ];
+        declared.into_iter().filter_map(|(law, is_declared)| is_declared.then_some(law))
     }
 }
 
@@ -169,6 +228,47 @@ pub enum ManifestError {
     /// Laws that do not fit together.
     #[error("tool `{0}`: `growth_max` (1 to {GROWTH_MAX}) goes with shape `bounded` and with nothing else")]
     Laws(String),
+    /// A law that says nothing about tools of that kind.
+    #[error("tool `{tool}`: the law `{law}` is for {}", law.subjects())]
+    LawOfAnotherKind {
+        /// The tool.
+        tool: String,
+        /// The law.
+        law: Law,
+    },
+    /// [`Laws::items_max`] out of its range.
+    #[error("tool `{0}`: `items_max` is 1 to {ITEMS_MAX}")]
+    ItemsMax(String),
+    /// An inverse that breaks a rule.
+    #[error("tool `{tool}`: its inverses: {problem}")]
+    Inverse {
+        /// The tool.
+        tool: String,
+        /// The rule.
+        problem: InverseProblem,
+    },
+}
+
+/// Which rule the inverses of a tool break.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InverseProblem {
+    /// More than 16.
+    #[error("{0}, at most {INVERSES_MAX} are allowed")]
+    TooMany(usize),
+    /// Two for the same parameters.
+    #[error("two for {0}; one is enough")]
+    Twice(String),
+    /// A tool that the plugin does not have, or one of another kind.
+    #[error("the plugin has no such tool `{0}`")]
+    UnknownTool(String),
+    /// Parameters that the schema of their tool refuses.
+    #[error("`{tool}` does not take {params}")]
+    Params {
+        /// The tool.
+        tool: String,
+        /// The parameters.
+        params: String,
+    },
 }
 
 /// Which rule a parameter schema breaks.
@@ -239,13 +339,13 @@ impl Manifest {
         if self.tools.is_empty() || self.tools.len() > TOOLS_MAX {
             return Err(ManifestError::ToolCount(self.tools.len()));
         }
-        let mut names = HashSet::new();
+        let mut takes: HashMap<&str, (ToolKind, Validator)> = HashMap::new();
         for tool in &self.tools {
-            tool.check()?;
-            if !names.insert(&tool.name) {
+            if takes.insert(&tool.name, (tool.kind, tool.check()?)).is_some() {
                 return Err(ManifestError::Twice(tool.name.clone()));
             }
         }
+        self.tools.iter().try_for_each(|tool| tool.check_inverses(&takes))?;
         let is_grader = |tool: &&ToolManifest| tool.kind == ToolKind::Grader;
         if (1..self.tools.len()).contains(&self.tools.iter().filter(is_grader).count()) {
             return Err(ManifestError::GraderWithOthers);
@@ -255,7 +355,8 @@ impl Manifest {
 }
 
 impl ToolManifest {
-    fn check(&self) -> Result<(), ManifestError> {
+    /// Everything but what takes other tools to check. Gives the check of its parameters.
+    fn check(&self) -> Result<Validator, ManifestError> {
         let parts = self.name.split_once('.');
         if self.name.len() > NAME_BYTES_MAX || !parts.is_some_and(|(a, b)| is_name(a, "_") && is_name(b, "_"))
         {
@@ -271,15 +372,52 @@ impl ToolManifest {
         if (self.kind == ToolKind::Grader) != self.takes.is_some() {
             return Err(ManifestError::Takes(self.name.clone()));
         }
-        check_schema(&self.params)
+        let params = check_schema(&self.params)
             .map_err(|problem| ManifestError::Schema { tool: self.name.clone(), problem })?;
-        let growth = match self.laws.shape {
-            Some(Shape::Bounded) => {
-                self.laws.growth_max.is_some_and(|growth| (1..=GROWTH_MAX).contains(&growth))
-            }
-            _ => self.laws.growth_max.is_none(),
+        self.check_laws()?;
+        Ok(params)
+    }
+
+    fn check_laws(&self) -> Result<(), ManifestError> {
+        let (laws, tool) = (&self.laws, || self.name.clone());
+        if let Some(law) = laws.declared().find(|law| !law.is_for(self.kind, self.takes)) {
+            return Err(ManifestError::LawOfAnotherKind { tool: tool(), law });
+        }
+        let growth = match laws.shape {
+            Some(Shape::Bounded) => laws.growth_max.is_some_and(|growth| (1..=GROWTH_MAX).contains(&growth)),
+            _ => laws.growth_max.is_none(),
         };
-        if growth { Ok(()) } else { Err(ManifestError::Laws(self.name.clone())) }
+        if !growth {
+            return Err(ManifestError::Laws(tool()));
+        }
+        if laws.items_max.is_some_and(|items| !(1..=ITEMS_MAX).contains(&items)) {
+            return Err(ManifestError::ItemsMax(tool()));
+        }
+        Ok(())
+    }
+
+    fn check_inverses(&self, takes: &HashMap<&str, (ToolKind, Validator)>) -> Result<(), ManifestError> {
+        let refuse = |problem| ManifestError::Inverse { tool: self.name.clone(), problem };
+        let inverses = &self.laws.inverse;
+        if inverses.len() > INVERSES_MAX {
+            return Err(refuse(InverseProblem::TooMany(inverses.len())));
+        }
+        let twice = |at: usize| inverses[..at].iter().any(|other| other.params == inverses[at].params);
+        if let Some(at) = (0..inverses.len()).find(|&at| twice(at)) {
+            return Err(refuse(InverseProblem::Twice(shown(&inverses[at].params.to_string()))));
+        }
+        let calls = inverses
+            .iter()
+            .flat_map(|inverse| [(&self.name, &inverse.params), (&inverse.tool, &inverse.inverse_params)]);
+        for (tool, params) in calls {
+            let unknown = || refuse(InverseProblem::UnknownTool(shown(tool)));
+            let known = takes.get(tool.as_str()).filter(|(kind, _)| *kind == self.kind);
+            if !known.ok_or_else(unknown)?.1.is_valid(params) {
+                let params = shown(&params.to_string());
+                return Err(refuse(InverseProblem::Params { tool: tool.clone(), params }));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -294,7 +432,8 @@ fn shown(text: &str) -> String {
     crate::error::scrub(text, NAME_BYTES_MAX)
 }
 
-fn check_schema(schema: &Value) -> Result<(), SchemaProblem> {
+/// The check of values against a tool's parameter schema, if the schema keeps every rule.
+pub(crate) fn check_schema(schema: &Value) -> Result<Validator, SchemaProblem> {
     let bytes = schema.to_string().len();
     if bytes > SCHEMA_BYTES_MAX {
         return Err(SchemaProblem::TooLarge(bytes));
@@ -308,7 +447,6 @@ fn check_schema(schema: &Value) -> Result<(), SchemaProblem> {
         .with_draft(jsonschema::Draft::Draft202012)
         .with_pattern_options(jsonschema::PatternOptions::regex().size_limit(1 << 20))
         .build(schema)
-        .map(drop)
         .map_err(|error| SchemaProblem::Invalid(crate::error::scrub(&error.to_string(), 200)))
 }
 
@@ -384,7 +522,9 @@ mod tests {
 
     #[test]
     fn each_rule_has_its_error() {
-        use ManifestError::{Json, Laws, Name, Summary, TooLarge, ToolCount, ToolName, Twice, Version};
+        use ManifestError::{
+            ItemsMax, Json, Laws, Name, Summary, TooLarge, ToolCount, ToolName, Twice, Version,
+        };
         let error = |change: fn(&mut Value)| manifest(change).expect_err("a broken rule");
         assert_eq!(error(|m| m["manifest"] = json!(2)), Version(2));
         assert_eq!(error(|m| m["name"] = json!("Demo")), Name("Demo".into()));
@@ -402,10 +542,101 @@ mod tests {
         assert_eq!(error(|m| m["tools"][0]["summary"] = json!("x".repeat(301))), Summary("demo.tool".into()));
         assert_eq!(error(|m| m["tools"][0]["laws"] = json!({"growth_max": 2})), Laws("demo.tool".into()));
         assert_eq!(error(|m| m["tools"][0]["laws"] = json!({"shape": "bounded"})), Laws("demo.tool".into()));
+        assert_eq!(error(|m| m["tools"][0]["laws"] = json!({"items_max": 0})), ItemsMax("demo.tool".into()));
+        assert_eq!(
+            error(|m| m["tools"][0]["laws"]["items_max"] = json!(65_537)),
+            ItemsMax("demo.tool".into())
+        );
         assert!(matches!(error(|m| m["more"] = json!(1)), Json(_)));
         assert!(matches!(error(|m| m["tools"][0]["kind"] = json!("oracle")), Json(_)));
         let long = " ".repeat(MANIFEST_BYTES_MAX + 1);
         assert_eq!(Manifest::parse(&long), Err(TooLarge { found: MANIFEST_BYTES_MAX + 1 }));
+    }
+
+    #[test]
+    fn a_law_fits_the_kind_of_its_tool_or_is_refused() {
+        let inverse = json!([{"params": {}, "tool": "demo.tool", "inverse_params": {}}]);
+        let (puzzle, text) = (("puzzle_augmenter", None), ("text_augmenter", None));
+        let [answers, grids, edit] = ["answers", "grids", "edit"].map(|takes| ("grader", Some(takes)));
+        let all = [puzzle, text, answers, grids, edit];
+        type Kinds<'a> = &'a [(&'a str, Option<&'a str>)];
+        let table: [(Value, Kinds<'_>); 9] = [
+            (json!({"deterministic": true}), &all),
+            (json!({"shape": "preserved"}), &[puzzle]),
+            (json!({"shape": "bounded", "growth_max": 2}), &[puzzle]),
+            (json!({"palette_closed": true}), &[puzzle]),
+            (json!({"involution": true}), &[puzzle]),
+            (json!({ "inverse": inverse }), &[puzzle]),
+            (json!({"items_max": 65_536}), &[puzzle, text]),
+            (json!({"one_on_equal": true}), &[answers, grids]),
+            (json!({"symmetric": true}), &[answers, grids]),
+        ];
+        for (laws, fitting) in &table {
+            for kind in all {
+                let made = manifest(|m| {
+                    m["tools"][0]["laws"] = laws.clone();
+                    m["tools"][0]["kind"] = json!(kind.0);
+                    if let Some(takes) = kind.1 {
+                        m["tools"][0]["takes"] = json!(takes);
+                    }
+                });
+                match made {
+                    Ok(manifest) => {
+                        assert!(fitting.contains(&kind), "{kind:?} {laws}");
+                        let written = serde_json::to_value(&manifest.tools[0].laws).expect("JSON");
+                        assert_eq!(
+                            serde_json::from_value::<Laws>(written).ok(),
+                            Some(manifest.tools[0].laws.clone())
+                        );
+                    }
+                    Err(ManifestError::LawOfAnotherKind { .. }) => {
+                        assert!(!fitting.contains(&kind), "{kind:?} {laws}");
+                    }
+                    Err(other) => panic!("{kind:?} {laws}: {other}"),
+                }
+            }
+        }
+        let error = manifest(|m| {
+            m["tools"][0]["kind"] = json!("text_augmenter");
+            m["tools"][0]["laws"] = json!({"palette_closed": true});
+        });
+        let error = error.expect_err("no text has colours").to_string();
+        insta::assert_snapshot!(error, @"tool `demo.tool`: the law `palette_closed` is for puzzle augmenters");
+    }
+
+    #[test]
+    fn an_inverse_is_a_call_that_the_plugin_takes() {
+        let error = |inverse: Value| {
+            let made = manifest(|m| {
+                let mut other = m["tools"][0].clone();
+                other["name"] = json!("demo.turn");
+                other["params"] = json!({
+                    "type": "object", "properties": {"by": {"enum": [90, 270]}}, "required": ["by"],
+                });
+                other["laws"]["inverse"] = inverse;
+                m["tools"].as_array_mut().expect("tools").push(other);
+            });
+            made.map(drop).map_err(|error| error.to_string())
+        };
+        let entry = |by: Value, tool: &str, back: Value| json!({"params": {"by": by}, "tool": tool, "inverse_params": {"by": back}});
+        let turn = |by: i32, back: i32| entry(json!(by), "demo.turn", json!(back));
+        assert_eq!(error(json!([turn(90, 270), turn(270, 90)])), Ok(()));
+        assert_eq!(error(json!([entry(json!(90), "demo.tool", json!(null))])), Ok(()));
+        let refused = [
+            json!(vec![turn(90, 270); 17]),
+            json!([turn(90, 270), turn(90, 90)]),
+            json!([turn(90, 270), turn(45, 270)]),
+            json!([turn(90, 45)]),
+            json!([entry(json!(90), "grid.rotate", json!(270))]),
+        ];
+        let refused = refused.map(|inverse| error(inverse).expect_err("a broken rule")).join("\n");
+        insta::assert_snapshot!(refused, @r#"
+        tool `demo.turn`: its inverses: 17, at most 16 are allowed
+        tool `demo.turn`: its inverses: two for {"by":90}; one is enough
+        tool `demo.turn`: its inverses: `demo.turn` does not take {"by":45}
+        tool `demo.turn`: its inverses: `demo.turn` does not take {"by":45}
+        tool `demo.turn`: its inverses: the plugin has no such tool `grid.rotate`
+        "#);
     }
 
     #[test]

@@ -1,0 +1,82 @@
+//! Each built-in augmentation natively and through the WASM host: the same source, compiled for two machines.
+
+use grid::SelkiePlugin;
+use selkie_edit::{Example, Grid, PlannedCall, Task};
+use selkie_sdk::bindings::exports::selkie::plugin::puzzle_augmenter::Guest;
+use selkie_sdk::bindings::selkie::plugin::types as wire;
+use selkie_tools::laws::{Law, Outcome, check_laws, sample_params, sample_tasks};
+use selkie_tools::manifest::Manifest;
+use selkie_tools::{GuestErrorKind, HostOptions, Made, ToolError, ToolHost, Work};
+
+/// Grids that each tool is given.
+const GRIDS: usize = 10_000;
+
+/// Parameters that each tool is given, each with tasks and a seed of its own.
+const ROUNDS: u64 = 20;
+
+fn out(task: &Task) -> wire::Task {
+    let grid =
+        |grid: &Grid| wire::Grid { height: grid.height(), width: grid.width(), cells: grid.cells().to_vec() };
+    let example =
+        |example: &Example| wire::Example { input: grid(&example.input), output: grid(&example.output) };
+    wire::Task { train: task.train.iter().map(example).collect(), test: example(&task.test) }
+}
+
+fn back(task: wire::Task) -> Task {
+    let grid = |grid: wire::Grid| Grid::new(grid.height, grid.width, grid.cells).expect("a grid");
+    let example =
+        |example: wire::Example| Example { input: grid(example.input), output: grid(example.output) };
+    Task { train: task.train.into_iter().map(example).collect(), test: example(task.test) }
+}
+
+fn native(tool: &str, params: &str, seed: u64, tasks: &[Task]) -> Result<Vec<Task>, wire::ToolError> {
+    let sent = tasks.iter().map(out).collect();
+    let made = SelkiePlugin::augment(tool.into(), params.into(), seed, sent)?;
+    Ok(made.into_iter().map(back).collect())
+}
+
+#[test]
+fn each_built_in_augmentation_is_the_same_natively_and_in_the_sandbox() {
+    let host = ToolHost::new(HostOptions::new(None)).expect("the built-in plugins load");
+    let manifest = host.manifests().find(|manifest| manifest.name == "grid").expect("the grid plugin");
+    for tool in &manifest.tools {
+        let all_params = sample_params(&tool.params, ROUNDS as usize, 1);
+        let (mut grids, mut made) = (0, 0);
+        for round in 0.. {
+            if grids >= GRIDS && round >= ROUNDS {
+                break;
+            }
+            let params = all_params[round as usize % all_params.len()].to_string();
+            let tasks = sample_tasks(GRIDS / ROUNDS as usize / 6, round);
+            grids += tasks.iter().flat_map(Task::grids).count();
+            let seed = if tool.laws.deterministic { 0 } else { round };
+            let plugin = host.catalogue().get(&tool.name).expect("a tool").plugin.clone();
+            let call = PlannedCall { tool: tool.name.clone(), plugin, params: params.clone(), seed };
+            let sandboxed = host.call(&call, &tasks).expect(&params).tasks;
+            let native = native(&tool.name, &params, seed, &tasks).expect(&params);
+            assert!(native == sandboxed, "{} {params}, round {round}", tool.name);
+            made += native.len();
+        }
+        assert!(made > 0, "{}: every task was left out", tool.name);
+    }
+}
+
+#[test]
+fn the_built_in_augmentations_keep_their_laws_and_take_what_their_schemas_say() {
+    let manifest = Manifest::parse(&SelkiePlugin::describe_json()).expect("a manifest");
+    let mut run = |tool: &str, params: &str, seed: u64, work: Work<'_>| {
+        let Work::Tasks(tasks) = work else { panic!("{work:?}") };
+        native(tool, params, seed, tasks).map(Made::Tasks).map_err(|refusal| {
+            let kind = match refusal.kind {
+                wire::ErrorKind::UnsupportedInput => GuestErrorKind::UnsupportedInput,
+                _ => GuestErrorKind::InvalidParams,
+            };
+            ToolError::Guest { plugin: "grid".into(), call: tool.into(), kind, message: refusal.message }
+        })
+    };
+    let report = check_laws(&manifest, &mut run, 200, 0);
+    assert_eq!(report.broken().count(), 0, "{report}");
+    let is_tested = |outcome: &Outcome| !matches!(outcome, Outcome::NoParams | Outcome::Untested { .. });
+    assert!(report.tools.iter().all(|tool| tool.laws.values().all(is_tested)), "{report}");
+    assert!(report.tools.iter().all(|tool| matches!(tool.laws[&Law::Schema], Outcome::Held { cases: 200 })));
+}
