@@ -2,44 +2,12 @@
 
 use selkie_edit::Score;
 
+use super::process::Answer;
 use super::wire::{DOCUMENT, DONE, FAULT, MANIFEST, REFUSAL, Reader, SCORE, TASK, Unreadable};
-use super::{Answer, NativeError, NativeLimits, abi};
+use super::{NativeError, NativeLimits, Refusal, RefusalKind, Reply, abi};
 use crate::error::scrub;
 use crate::limits::{ERROR_BYTES_MAX, OUTPUT_DEMONSTRATIONS_MAX};
 use crate::work::{Made, Work};
-
-/// What a call gave.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
-    /// The answer, or the tool's refusal.
-    pub made: Result<Made, Refusal>,
-    /// The end of what it logged and printed.
-    pub log: String,
-}
-
-/// A tool's refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its kind.
-    pub kind: RefusalKind,
-    /// Its words, without control characters, cut at [`crate::limits::ERROR_BYTES_MAX`].
-    pub message: String,
-}
-
-/// The kinds of refusal, as in the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalKind {
-    /// The parameters do not parse, or a value is outside its range.
-    InvalidParams,
-    /// The plugin has no tool of that name.
-    UnknownTool,
-    /// The tool cannot work on this input.
-    UnsupportedInput,
-    /// The tool needs the host's model.
-    ModelUnavailable,
-    /// A fault of the plugin's own.
-    Internal,
-}
 
 /// Why a library was not called; the first byte of a fault.
 #[derive(Clone, Copy)]
