@@ -251,6 +251,14 @@ mod tests {
     }
 
     #[test]
+    fn as_many_items_as_allowed_are_taken_and_no_more() {
+        let within = |items| NativeLimits { output_items: items, ..NativeLimits::default() };
+        read(&task_reply(), Work::Tasks(&[]), &within(1)).expect("one task");
+        let error = read(&task_reply(), Work::Tasks(&[]), &within(0)).expect_err("one more");
+        assert_eq!(error.to_string(), "its answer exceeds 0 items");
+    }
+
+    #[test]
     fn a_document_of_no_source_is_refused() {
         let (mut content, mut out) = (Vec::new(), Vec::new());
         put_number(&mut content, 1);
