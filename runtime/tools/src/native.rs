@@ -8,6 +8,7 @@
 //! A file is read once. The digest is that of the bytes in memory; those bytes are what every process loads, by a
 //! sealed file without a name. Nobody can exchange the file after the check.
 
+#[cfg(target_os = "linux")]
 mod abi;
 #[cfg(target_os = "linux")]
 mod child;
@@ -19,14 +20,15 @@ pub mod limits;
 mod os;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
 mod reply;
+#[cfg(target_os = "linux")]
 mod wire;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use selkie_edit::{Submission, Task, TextSource};
 use sha2::{Digest, Sha256};
 
 #[cfg(target_os = "linux")]
@@ -39,9 +41,9 @@ pub use self::error::NativeError;
 pub use self::limits::NativeLimits;
 #[cfg(target_os = "linux")]
 use self::process::Library;
-pub use self::reply::{Refusal, Reply};
+use crate::error::GuestErrorKind;
 use crate::limits::MANIFEST_BYTES_MAX;
-use crate::work::{Batch, Work};
+use crate::work::{Batch, Made, Work};
 use crate::worker::Worker;
 
 /// The option by which an operator lists a digest, as errors name it.
@@ -64,18 +66,22 @@ pub(crate) fn bound_memory(bytes: u64) {
     let _ = bytes;
 }
 
-/// What a process is asked to do.
-#[derive(Clone, Copy)]
-enum Ask<'a> {
-    Describe,
-    Apply(Batch<'a>),
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// The answer, or the tool's refusal.
+    pub made: Result<Made, Refusal>,
+    /// The end of what it logged and printed.
+    pub log: String,
 }
 
-/// Work with its data.
-enum Owned {
-    Tasks(Vec<Task>),
-    Sources(Vec<TextSource>),
-    Submissions(Vec<Submission>),
+/// A tool's refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its kind.
+    pub kind: GuestErrorKind,
+    /// Its words, without control characters, cut at [`crate::limits::ERROR_BYTES_MAX`].
+    pub message: String,
 }
 
 impl NativePlugin {
@@ -115,8 +121,7 @@ impl NativePlugin {
     /// When the library does not load or its process fails.
     pub fn describe(&self) -> Result<String, NativeError> {
         let limits = NativeLimits { output_bytes: MANIFEST_BYTES_MAX, ..self.limits.clone() };
-        let answer = self.library.ask(&self.worker, Ask::Describe, &limits)?;
-        reply::manifest(&answer, &limits)
+        self.library.describe(&self.worker, &limits)
     }
 
     /// A tool applied to one batch, in a fresh process. `params` is a JSON object's text.
@@ -130,15 +135,6 @@ impl NativePlugin {
 
     /// As [`NativePlugin::apply`].
     pub(crate) fn call(&self, batch: &Batch<'_>) -> Result<Reply, NativeError> {
-        let answer = self.library.ask(&self.worker, Ask::Apply(*batch), &self.limits)?;
-        reply::made(answer, batch.work, &self.limits)
+        self.library.apply(&self.worker, batch, &self.limits)
     }
-}
-
-/// How a process ended, of itself and with exit code 0.
-struct Answer {
-    /// Frames.
-    bytes: Vec<u8>,
-    /// The end of what it logged and printed.
-    log: String,
 }

@@ -1,8 +1,11 @@
 //! Native plugins: the examples do what the built-in plugin does, and whatever a library does to its process costs
 //! one call. The libraries are compiled here; without `cc` the tests say so and pass.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use insta::assert_snapshot;
@@ -175,9 +178,9 @@ fn texts_and_submissions_arrive_whole() {
     assert_eq!(plugin.describe().expect("nothing is a text too"), "");
 }
 
-/// A second of CPU time. The usual deadline is far away, however busy the machine is.
+/// A second of CPU time. The deadline is far away, however busy the machine is.
 fn tight() -> NativeLimits {
-    NativeLimits { cpu_seconds: 1, ..NativeLimits::default() }
+    NativeLimits { cpu_seconds: 1, deadline: Duration::from_secs(600), ..NativeLimits::default() }
 }
 
 /// A deadline that is met soon, but not by a process that does nothing.
@@ -474,4 +477,23 @@ fn calls_at_once_do_not_disturb_each_other() {
         let error = stuck.join().expect("no panic").expect_err("stopped");
         assert!(matches!(error, NativeError::Deadline { .. }), "{error}");
     });
+}
+
+#[test]
+fn a_process_dies_with_the_thread_that_waits_for_it() {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let start = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selkie"));
+        let command = command.args(["worker", "native"]).stdin(Stdio::null()).stdout(OwnedFd::from(theirs));
+        let child = command.spawn().expect("it starts");
+        // The last thing that it does before it reads its request.
+        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+        while !std::fs::read_to_string(&status).expect("a process").contains("NoNewPrivs:\t1") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    };
+    let mut child = std::thread::spawn(start).join().expect("no panic");
+    assert_eq!(child.wait().expect("it ends").signal(), Some(libc::SIGKILL));
+    drop(ours);
 }

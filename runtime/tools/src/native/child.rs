@@ -14,11 +14,11 @@ use std::process::ExitCode;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 
 use super::abi::{self, ABI_VERSION, Apply, CCall, CExample, CGrid, CHost, CTask, CText};
+use super::limits;
 use super::reply::Fault;
 use super::wire::{
-    self, DOCUMENT, DONE, FAULT, MANIFEST, REFUSAL, Request, SCORE, TASK, put_bytes, put_number,
+    self, DOCUMENT, DONE, FAULT, MANIFEST, Owned, REFUSAL, Request, SCORE, TASK, put_bytes, put_number,
 };
-use super::{Owned, limits};
 
 /// Does what the parent asks, once.
 pub(crate) fn serve() -> ExitCode {

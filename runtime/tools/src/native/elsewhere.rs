@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::{Answer, Ask, NativeError, NativeLimits};
+use super::{NativeError, NativeLimits, Reply};
+use crate::work::Batch;
 use crate::worker::Worker;
 
 /// There is none.
@@ -14,7 +15,11 @@ impl Library {
         Err(NativeError::Unsupported)
     }
 
-    pub(super) fn ask(&self, _: &Worker, _: Ask<'_>, _: &NativeLimits) -> Result<Answer, NativeError> {
+    pub(super) fn describe(&self, _: &Worker, _: &NativeLimits) -> Result<String, NativeError> {
+        match *self {}
+    }
+
+    pub(super) fn apply(&self, _: &Worker, _: &Batch<'_>, _: &NativeLimits) -> Result<Reply, NativeError> {
         match *self {}
     }
 }

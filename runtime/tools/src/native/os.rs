@@ -108,7 +108,8 @@ pub(super) fn wait(entries: &mut [libc::pollfd], most: Duration) -> io::Result<(
     }
 }
 
-/// Whether a child of this process is dead. It stays a zombie, so that its number stays its own.
+/// Whether a child of this process is dead, or somebody else has waited for it. It stays a zombie, so that its number
+/// stays its own.
 pub(super) fn is_dead(child: libc::pid_t) -> bool {
     #[expect(unsafe_code, reason = "the standard library reaps a child that it finds dead")]
     // SAFETY: `siginfo_t` is plain data, for which zero is a value; the pointer is to a local of that type.
@@ -116,7 +117,7 @@ pub(super) fn is_dead(child: libc::pid_t) -> bool {
         let mut found: libc::siginfo_t = std::mem::zeroed();
         let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         let result = libc::waitid(libc::P_PID, child as libc::id_t, &raw mut found, options);
-        result == 0 && found.si_pid() == child
+        result == -1 || found.si_pid() == child
     }
 }
 

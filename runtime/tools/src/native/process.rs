@@ -8,7 +8,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use super::{Answer, Ask, NativeError, NativeLimits, os, wire};
+use super::wire::Ask;
+use super::{NativeError, NativeLimits, Reply, os, reply, wire};
+use crate::work::Batch;
 use crate::worker::Worker;
 
 /// How long the parent waits before it looks whether a process is dead whose streams are open; and one whose streams
@@ -19,6 +21,14 @@ const LOOK_CLOSED: Duration = Duration::from_millis(1);
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
 
+/// How a process ended, of itself and with exit code 0.
+pub(super) struct Answer {
+    /// Frames.
+    pub(super) bytes: Vec<u8>,
+    /// The end of what it logged and printed.
+    pub(super) log: String,
+}
+
 /// A library's bytes, checked, in a sealed file.
 #[derive(Debug)]
 pub(super) struct Library(File);
@@ -28,16 +38,24 @@ impl Library {
         os::sealed_file(bytes).map(Library).map_err(|error| failed("has no copy of the library", &error))
     }
 
+    pub(super) fn describe(&self, worker: &Worker, limits: &NativeLimits) -> Result<String, NativeError> {
+        reply::manifest(&self.ask(worker, Ask::Describe, limits)?, limits)
+    }
+
+    pub(super) fn apply(
+        &self,
+        worker: &Worker,
+        batch: &Batch<'_>,
+        limits: &NativeLimits,
+    ) -> Result<Reply, NativeError> {
+        reply::made(self.ask(worker, Ask::Apply(*batch), limits)?, batch.work, limits)
+    }
+
     /// Starts a process, lets it do one thing, and ends it.
     ///
     /// # Errors
     /// When the process does not start, or does not end with exit code 0 within its limits.
-    pub(super) fn ask(
-        &self,
-        worker: &Worker,
-        ask: Ask<'_>,
-        limits: &NativeLimits,
-    ) -> Result<Answer, NativeError> {
+    fn ask(&self, worker: &Worker, ask: Ask<'_>, limits: &NativeLimits) -> Result<Answer, NativeError> {
         let deadline = Instant::now() + limits.deadline;
         let request = wire::request(limits.memory_bytes as u64, limits.cpu_seconds, ask);
         let (mut process, mut talk) = self.start(worker, &request, limits)?;

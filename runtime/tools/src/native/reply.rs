@@ -2,29 +2,12 @@
 
 use selkie_edit::Score;
 
+use super::process::Answer;
 use super::wire::{DOCUMENT, DONE, FAULT, MANIFEST, REFUSAL, Reader, SCORE, TASK, Unreadable};
-use super::{Answer, NativeError, NativeLimits, abi};
+use super::{NativeError, NativeLimits, Refusal, Reply, abi};
 use crate::error::{GuestErrorKind, scrub};
 use crate::limits::{ERROR_BYTES_MAX, OUTPUT_DEMONSTRATIONS_MAX};
 use crate::work::{Made, Work};
-
-/// What a call gave.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
-    /// The answer, or the tool's refusal.
-    pub made: Result<Made, Refusal>,
-    /// The end of what it logged and printed.
-    pub log: String,
-}
-
-/// A tool's refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its kind.
-    pub kind: GuestErrorKind,
-    /// Its words, without control characters, cut at [`crate::limits::ERROR_BYTES_MAX`].
-    pub message: String,
-}
 
 /// Why a library was not called; the first byte of a fault.
 #[derive(Clone, Copy)]
@@ -265,6 +248,14 @@ mod tests {
         read(&out, Work::Submissions(&submissions), &within(size)).expect("just enough");
         let error = read(&out, Work::Submissions(&submissions), &within(size - 1)).expect_err("one less");
         assert_eq!(error.to_string(), format!("its answer exceeds {} bytes", size - 1));
+    }
+
+    #[test]
+    fn as_many_items_as_allowed_are_taken_and_no_more() {
+        let within = |items| NativeLimits { output_items: items, ..NativeLimits::default() };
+        read(&task_reply(), Work::Tasks(&[]), &within(1)).expect("one task");
+        let error = read(&task_reply(), Work::Tasks(&[]), &within(0)).expect_err("one more");
+        assert_eq!(error.to_string(), "its answer exceeds 0 items");
     }
 
     #[test]

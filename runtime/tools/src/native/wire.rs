@@ -6,8 +6,7 @@
 
 use selkie_edit::{Example, Grid, Score, Submission, Task, TextSource};
 
-use super::{Ask, Owned};
-use crate::work::Work;
+use crate::work::{Batch, Work};
 
 /// Tags of frames. A reply ends with [`DONE`] or [`FAULT`].
 pub(super) const DONE: u8 = 0;
@@ -221,6 +220,13 @@ fn put_list<T>(out: &mut Vec<u8>, tag: u8, items: &[T], put: impl Fn(&mut Vec<u8
     items.iter().for_each(|item| put(out, item));
 }
 
+/// What a process is asked to do.
+#[derive(Clone, Copy)]
+pub(super) enum Ask<'a> {
+    Describe,
+    Apply(Batch<'a>),
+}
+
 /// The request for one process: its length, its limits, and what to do.
 pub(super) fn request(memory_bytes: u64, cpu_seconds: u64, ask: Ask<'_>) -> Vec<u8> {
     let mut out = vec![0; 4];
@@ -251,6 +257,13 @@ pub(super) struct Request {
     pub(super) cpu_seconds: u64,
     /// `None`: describe.
     pub(super) apply: Option<Apply>,
+}
+
+/// Work as its reader has it.
+pub(super) enum Owned {
+    Tasks(Vec<Task>),
+    Sources(Vec<TextSource>),
+    Submissions(Vec<Submission>),
 }
 
 /// A batch as its reader has it.
