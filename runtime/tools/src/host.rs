@@ -22,12 +22,20 @@ use crate::model::{Grants, MissingKey, ModelAccess};
 use crate::work::{Batch, Made, Work};
 use crate::worker::Worker;
 
+/// A component of `plugins/dist` with its manifest.
+macro_rules! built_in {
+    ($name:literal) => {
+        (
+            $name,
+            include_bytes!(concat!("../../../plugins/dist/", $name, ".wasm")),
+            include_str!(concat!("../../../plugins/dist/", $name, ".manifest.json")),
+        )
+    };
+}
+
 /// The components that are part of the binary: name, bytes, manifest.
-const BUILT_IN: [(&str, &[u8], &str); 1] = [(
-    "grid",
-    include_bytes!("../../../plugins/dist/grid.wasm"),
-    include_str!("../../../plugins/dist/grid.manifest.json"),
-)];
+const BUILT_IN: [(&str, &[u8], &str); 4] =
+    [built_in!("grid"), built_in!("text"), built_in!("graders"), built_in!("judge")];
 
 /// What a host loads and how it confines it.
 #[derive(Debug, Clone)]
