@@ -8,11 +8,14 @@ use selkie_tools::laws::{Law, Outcome, check_laws, sample_params, sample_tasks};
 use selkie_tools::manifest::Manifest;
 use selkie_tools::{GuestErrorKind, HostOptions, Made, ToolError, ToolHost, Work};
 
-/// Grids that each tool is given.
+/// Grids of answers that are compared of each tool, at least.
 const GRIDS: usize = 10_000;
 
 /// Parameters that each tool is given, each with tasks and a seed of its own.
 const ROUNDS: u64 = 20;
+
+/// A tool that leaves out most of what it is given gets more rounds, up to so many.
+const ROUNDS_MAX: u64 = 200;
 
 fn out(task: &Task) -> wire::Task {
     let grid =
@@ -40,24 +43,23 @@ fn each_built_in_augmentation_is_the_same_natively_and_in_the_sandbox() {
     let host = ToolHost::new(HostOptions::new(None)).expect("the built-in plugins load");
     let manifest = host.manifests().find(|manifest| manifest.name == "grid").expect("the grid plugin");
     for tool in &manifest.tools {
-        let all_params = sample_params(&tool.params, ROUNDS as usize, 1);
-        let (mut grids, mut made) = (0, 0);
+        let all_params = sample_params(&tool.params, ROUNDS_MAX as usize, 1);
+        let mut compared = 0;
         for round in 0.. {
-            if grids >= GRIDS && round >= ROUNDS {
+            if compared >= GRIDS && round >= ROUNDS {
                 break;
             }
+            assert!(round < ROUNDS_MAX, "{}: {compared} grids in {round} rounds", tool.name);
             let params = all_params[round as usize % all_params.len()].to_string();
             let tasks = sample_tasks(GRIDS / ROUNDS as usize / 6, round);
-            grids += tasks.iter().flat_map(Task::grids).count();
             let seed = if tool.laws.deterministic { 0 } else { round };
             let plugin = host.catalogue().get(&tool.name).expect("a tool").plugin.clone();
             let call = PlannedCall { tool: tool.name.clone(), plugin, params: params.clone(), seed };
             let sandboxed = host.call(&call, &tasks).expect(&params).tasks;
             let native = native(&tool.name, &params, seed, &tasks).expect(&params);
             assert!(native == sandboxed, "{} {params}, round {round}", tool.name);
-            made += native.len();
+            compared += native.iter().flat_map(Task::grids).count();
         }
-        assert!(made > 0, "{}: every task was left out", tool.name);
     }
 }
 
