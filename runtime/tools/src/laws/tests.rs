@@ -397,7 +397,8 @@ fn a_tool_that_cannot_be_tested_is_reported_as_such() {
     let laws = &check_laws(&manifest, &mut refuse, 8, 0).tools[0].laws;
     assert_eq!(laws[&Law::Schema], Outcome::Untested { cases: 8 });
     let mut trap = |_: &str, _: &str, _: u64, _: Work<'_>| {
-        Err(ToolError::Trap { plugin: "demo".into(), call: "tool".into(), reason: "unreachable".into() })
+        let (plugin, call, reason) = ("demo".into(), "tool".into(), "unreachable".into());
+        Err(ToolError::Trap { plugin, call, reason, last_words: String::new() })
     };
     let laws = &check_laws(&manifest, &mut trap, 8, 0).tools[0].laws;
     assert!(matches!(laws[&Law::Schema], Outcome::Broken { .. }));
