@@ -97,11 +97,15 @@ impl Law {
 
     /// Whether it says something about such a tool.
     pub(crate) fn is_for(self, kind: ToolKind, takes: Option<SubmissionKind>) -> bool {
-        match self.subjects() {
-            "all tools" => true,
-            "puzzle augmenters" => kind == ToolKind::PuzzleAugmenter,
-            "augmenters" => kind != ToolKind::Grader,
-            _ => matches!(takes, Some(SubmissionKind::Answers | SubmissionKind::Grids)),
+        match self {
+            Law::Schema | Law::Repeatable | Law::Deterministic => true,
+            Law::Shape | Law::GrowthMax | Law::PaletteClosed | Law::Involution | Law::Inverse => {
+                kind == ToolKind::PuzzleAugmenter
+            }
+            Law::ItemsMax => kind != ToolKind::Grader,
+            Law::OneOnEqual | Law::Symmetric => {
+                matches!(takes, Some(SubmissionKind::Answers | SubmissionKind::Grids))
+            }
         }
     }
 

@@ -397,7 +397,8 @@ fn a_tool_that_cannot_be_tested_is_reported_as_such() {
     let laws = &check_laws(&manifest, &mut refuse, 8, 0).tools[0].laws;
     assert_eq!(laws[&Law::Schema], Outcome::Untested { cases: 8 });
     let mut trap = |_: &str, _: &str, _: u64, _: Work<'_>| {
-        Err(ToolError::Trap { plugin: "demo".into(), call: "tool".into(), reason: "unreachable".into() })
+        let (plugin, call, reason) = ("demo".into(), "tool".into(), "unreachable".into());
+        Err(ToolError::Trap { plugin, call, reason, last_words: String::new() })
     };
     let laws = &check_laws(&manifest, &mut trap, 8, 0).tools[0].laws;
     assert!(matches!(laws[&Law::Schema], Outcome::Broken { .. }));
@@ -464,9 +465,18 @@ fn a_schema_cannot_make_the_generator_grow() {
     let nested = (0..6).fold(json!({"type": "string", "minLength": 50}), |inner, _| list(inner, 40));
     let patterns = json!({"type": "string", "pattern": "^((((((a*)*)*)*)*)*)*$"});
     let branches = json!({"anyOf": vec![json!({}); 300], "oneOf": vec![json!({}); 300]});
+    let odd = [
+        json!({"type": "number", "multipleOf": 1e-300}),
+        json!({"type": "integer", "multipleOf": 1e300}),
+        json!({"type": "integer", "minimum": 9, "maximum": -9}),
+        json!({"type": "number", "minimum": 9, "maximum": -9}),
+        json!({"type": "array", "minItems": 3, "maxItems": 1}),
+        json!({"type": "string", "pattern": "a**"}),
+        json!({"type": "string", "pattern": "[a-z]{1000}[a-z]{1000}"}),
+    ];
     let huge =
         [list(json!({}), u64::MAX), json!({"type": "string", "minLength": 1e18}), nested, patterns, branches];
-    for schema in huge {
+    for schema in huge.into_iter().chain(odd) {
         let schema = json!({"type": "object", "properties": {"p": schema}, "required": ["p"]});
         assert!(
             sample_params(&schema, 3, 0).iter().all(|value| value.to_string().len() < 1 << 20),

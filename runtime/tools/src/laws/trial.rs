@@ -53,23 +53,8 @@ pub(super) fn hold<E>(law: Law, laws: &Laws, batch: &Batch<'_>, run: Run<'_, E>)
                 }
             }
         }
-        (Law::OneOnEqual, Work::Submissions(submissions)) => {
-            let equal: Vec<Submission> = submissions.iter().map(equal_sides).collect();
-            let made = run(tool, params, seed, Work::Submissions(&equal))?;
-            Verdict::of(scores(&made).find_map(|(at, score)| {
-                let is_one = (score - 1.0).abs() <= SCORE_TOLERANCE;
-                (!is_one).then(|| format!("submission {at} scores {score} against its own left side, not 1"))
-            }))
-        }
-        (Law::Symmetric, Work::Submissions(submissions)) => {
-            let made = run(tool, params, seed, work)?;
-            let swapped: Vec<Submission> = submissions.iter().map(swapped_sides).collect();
-            let other = run(tool, params, seed, Work::Submissions(&swapped))?;
-            Verdict::of(scores(&made).zip(scores(&other)).find_map(|((at, one), (_, two))| {
-                let is_equal = (one - two).abs() <= SCORE_TOLERANCE;
-                (!is_equal).then(|| format!("submission {at} scores {one}, and {two} with its sides swapped"))
-            }))
-        }
+        (Law::OneOnEqual, Work::Submissions(submissions)) => one_on_equal(batch, submissions, run)?,
+        (Law::Symmetric, Work::Submissions(submissions)) => symmetric(batch, submissions, run)?,
         _ => {
             let made = run(tool, params, seed, work)?;
             let is_silent = matches!(&made, Made::Tasks(made) if made.is_empty());
@@ -105,6 +90,25 @@ fn undone<E>(
         verdict = Verdict::Held;
     }
     Ok(verdict)
+}
+
+fn one_on_equal<E>(batch: &Batch<'_>, submissions: &[Submission], run: Run<'_, E>) -> Result<Verdict, E> {
+    let equal: Vec<Submission> = submissions.iter().map(equal_sides).collect();
+    let made = run(batch.tool, batch.params, batch.seed, Work::Submissions(&equal))?;
+    Ok(Verdict::of(scores(&made).find_map(|(at, score)| {
+        let is_one = (score - 1.0).abs() <= SCORE_TOLERANCE;
+        (!is_one).then(|| format!("submission {at} scores {score} with its left side on both, not 1"))
+    })))
+}
+
+fn symmetric<E>(batch: &Batch<'_>, submissions: &[Submission], run: Run<'_, E>) -> Result<Verdict, E> {
+    let made = run(batch.tool, batch.params, batch.seed, batch.work)?;
+    let swapped: Vec<Submission> = submissions.iter().map(swapped_sides).collect();
+    let other = run(batch.tool, batch.params, batch.seed, Work::Submissions(&swapped))?;
+    Ok(Verdict::of(scores(&made).zip(scores(&other)).find_map(|((at, one), (_, two))| {
+        let is_equal = (one - two).abs() <= SCORE_TOLERANCE;
+        (!is_equal).then(|| format!("submission {at} scores {one}, and {two} with its sides swapped"))
+    })))
 }
 
 /// Where two answers differ, in words.
