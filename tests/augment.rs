@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use selkie_edit::seal::SealFlags;
 use selkie_edit::{Example, Grid, LeaveOut, PlannedCall, Task, expand_round, leave_out, task_digest};
-use selkie_tools::{Grants, HostOptions, Limits, ToolHost};
+use selkie_tools::{HostOptions, Limits, ToolHost};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -29,12 +29,7 @@ fn read<T: DeserializeOwned>(variable: &str, default: &str, file: &str) -> Optio
 
 fn host() -> ToolHost {
     let options = match std::env::var_os("SELKIE_AUGMENT_PLUGINS") {
-        Some(folder) => HostOptions {
-            built_in: false,
-            plugins: Some(folder.into()),
-            limits: Limits::default(),
-            grants: Grants::none(),
-        },
+        Some(folder) => HostOptions { built_in: false, ..HostOptions::new(Some(folder.into())) },
         None => HostOptions::new(None),
     };
     ToolHost::new(options).expect("the built-in plugins load")
