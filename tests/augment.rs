@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use selkie_edit::seal::SealFlags;
-use selkie_edit::{Example, Grid, LeaveOut, PlannedCall, Task, expand_round, leave_out, task_digest};
+use selkie_edit::{
+    Example, Grid, LeaveOut, PlannedCall, Task, ToolLimits, expand_round, leave_out, task_digest,
+};
 use selkie_tools::{HostOptions, Limits, ToolHost};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -146,7 +148,7 @@ fn augment_makes_seals_leave_n_out_sets() {
         read("SELKIE_DATA", "data", "arc/seal_train12_challenges.json");
     let (Some(rows), Some(puzzles)) = (rows, puzzles) else { return };
     let host = host();
-    let mut session = host.session();
+    let mut session = host.session(ToolLimits::default());
     let mut tasks_compared = 0;
     for row in &rows {
         let flags = SealFlags {

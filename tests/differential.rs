@@ -1,9 +1,10 @@
 //! Each built-in augmentation natively and through the WASM host: the same source, compiled for two machines.
 
 use grid::SelkiePlugin;
-use selkie_edit::{Example, Grid, PlannedCall, Task};
+use selkie_edit::{Example, Grid, PlannedCall, Task, TextSource};
 use selkie_sdk::bindings::puzzle::exports::selkie::plugin::puzzle_augmenter::Guest;
 use selkie_sdk::bindings::puzzle::selkie::plugin::types as wire;
+use selkie_tests::{fixture_dir, read_json};
 use selkie_tools::laws::{Law, Outcome, check_laws, sample_params, sample_tasks};
 use selkie_tools::manifest::Manifest;
 use selkie_tools::{GuestErrorKind, HostOptions, Made, ToolError, ToolHost, Work};
@@ -89,5 +90,39 @@ fn every_built_in_tool_keeps_its_laws_in_the_sandbox() {
     for plugin in host.plugins() {
         let Some(report) = host.check_laws(plugin, 64, 0) else { continue };
         assert_eq!(report.broken().count(), 0, "{report}");
+    }
+}
+
+/// `text.split` as SEAL's own recorded completions are split by the runtime, which reads them as self-edits.
+#[test]
+fn seals_completions_are_split_alike_in_the_sandbox_and_in_the_runtime() {
+    let Some(folder) = fixture_dir("SELKIE_DATA", "data") else { return };
+    let recorded = read_json(&folder.join("seal/recorded_self_edits.json"));
+    let host = ToolHost::new(HostOptions::new(None)).expect("the built-in plugins load");
+    let plugin = host.catalogue().get("text.split").expect("the tool").plugin.clone();
+    let params = r#"{"title": false, "source": false}"#.into();
+    let call = PlannedCall { tool: "text.split".into(), plugin, params, seed: 0 };
+    let articles = recorded["articles"].as_array().expect("articles").iter();
+    let recorded = articles.flat_map(|article| article["completions"].as_array().expect("completions"));
+    let mut completions: Vec<String> =
+        recorded.map(|completion| completion["text"].as_str().expect("a text").into()).collect();
+    assert_eq!(completions.len(), 250);
+    // Shapes that the recording does not have.
+    completions.extend([
+        "Here it is:\nA\nB\n---\nC".into(),
+        "Who?\nAnswer: Me.\n\nQuestion 2: When?\nAnswer: Now.\nReally.".into(),
+        "---\n\n".into(),
+    ]);
+    let sources: Vec<TextSource> = completions
+        .iter()
+        .map(|completion| TextSource {
+            title: "T".into(),
+            text: "P.".into(),
+            completions: vec![completion.clone()],
+        })
+        .collect();
+    let made = host.write(&call, &sources).expect("documents").made;
+    for (completion, made) in completions.iter().zip(made) {
+        assert_eq!(made, selkie_edit::completion::documents(completion), "{completion}");
     }
 }

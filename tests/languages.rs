@@ -33,7 +33,8 @@ static HOST: LazyLock<Option<ToolHost>> = LazyLock::new(|| {
         println!("skipped: no folder `{}` (sdk/build_guests.sh makes it)", folder.display());
         return None;
     }
-    let options = HostOptions { built_in: false, ..HostOptions::new(Some(folder)) };
+    let cache = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    let options = HostOptions { built_in: false, cache, ..HostOptions::new(Some(folder)) };
     Some(ToolHost::new(options).expect("the starters load"))
 });
 

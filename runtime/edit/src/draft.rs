@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::limits::{
     ALPHA_MAX, ALPHA_MIN, BATCH_SIZE_MAX, CHAIN_DEPTH_MAX, DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, EPOCHS_MAX,
-    LEARNING_RATE_MAX, LEARNING_RATE_MIN, PERMUTE_COPIES_MAX, PIPELINES_MAX, RANK_MAX, REASON_CHARS_MAX,
-    STEPS_MAX, TARGETS_MAX, TOOL_NAME_CHARS_MAX,
+    FUEL_MAX, ITEMS_MAX, LEARNING_RATE_MAX, LEARNING_RATE_MIN, PERMUTE_COPIES_MAX, PIPELINES_MAX, RANK_MAX,
+    REASON_CHARS_MAX, STEPS_MAX, TARGETS_MAX, TOOL_NAME_CHARS_MAX,
 };
 use crate::self_edit::{LossOn, Projection, Schedule};
 
@@ -65,6 +65,29 @@ pub struct DataDraft {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub include_source: Option<bool>,
+    /// Tighter limits on every batch of every tool. They can only take away: of these numbers and the host's the
+    /// smaller ones hold.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: ToolLimitsDraft,
+}
+
+/// What tools may use at most, a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "limits")]
+pub struct ToolLimitsDraft {
+    /// Units of fuel: WebAssembly instructions, nearly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64", range(min = 1, max = FUEL_MAX))]
+    pub fuel: Option<u64>,
+    /// Tasks or documents that a tool makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = ITEMS_MAX))]
+    pub items: Option<u32>,
+    /// Calls of the model by tools that may ask it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 0, max = ITEMS_MAX))]
+    pub model_calls: Option<u32>,
 }
 
 /// One tool, or several in a row.

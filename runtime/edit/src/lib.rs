@@ -61,7 +61,8 @@ pub use puzzle_data::{ExpandError, expand, expand_round, task_digest};
 pub use read_context::ContextError;
 pub use seed::{SplitMix64, derive_seed};
 pub use self_edit::{
-    Dialect, Lora, LossOn, Permute, Projection, Schedule, SelfEdit, ToolCall, Training, TrainingDefaults,
+    Dialect, Lora, LossOn, Permute, Projection, Schedule, SelfEdit, ToolCall, ToolLimits, Training,
+    TrainingDefaults,
 };
 pub use text_data::expand_texts;
 pub use tool_data::{Score, Submission, SubmissionKind, TextSource};

@@ -108,3 +108,9 @@ pub const PASSAGE_BYTES_MAX: usize = 256 << 10;
 
 /// Bytes of one question, and of one answer.
 pub const QUESTION_BYTES_MAX: usize = 8 << 10;
+
+/// Fuel that an edit may write; larger than any host's, and exact in every JSON parser.
+pub const FUEL_MAX: u64 = 1 << 50;
+
+/// Items and model calls that an edit may write; larger than any host's.
+pub const ITEMS_MAX: u32 = 1 << 20;

@@ -8,7 +8,7 @@ use crate::grid::{Example, Task};
 use crate::limits::{PROBLEMS_MAX, STEPS_MAX};
 use crate::problem::{Code, Problem, Refused};
 use crate::seed::derive_seed;
-use crate::self_edit::{Dialect, Permute, SelfEdit, ToolCall, Training};
+use crate::self_edit::{Dialect, Permute, SelfEdit, ToolCall, ToolLimits, Training};
 use crate::tool_data::TextSource;
 
 /// What will be done, with nothing left to choose.
@@ -21,6 +21,8 @@ pub struct Plan {
     /// Texts to learn that the edit has, in order: a passage's each under its title, a puzzle's as they were
     /// written.
     pub documents: Vec<String>,
+    /// What the tools may use at most, beside the host's own limits.
+    pub limits: ToolLimits,
     /// How to train.
     pub training: Training,
     /// The edit's seed, from which every other seed is derived.
@@ -93,7 +95,8 @@ pub fn plan(edit: &SelfEdit, catalogue: &Catalogue, context: &Context, seed: u64
             Dialect::Selkie | Dialect::SealArc => problem,
         })?;
     }
-    Ok(Plan { puzzle, text, documents, training: edit.training.clone(), seed })
+    let (limits, training) = (edit.limits, edit.training.clone());
+    Ok(Plan { puzzle, text, documents, limits, training, seed })
 }
 
 /// Optimiser steps of training on so many examples: batches, the last one perhaps smaller, times epochs.

@@ -31,10 +31,24 @@ pub struct SelfEdit {
     pub documents: Vec<String>,
     /// Whether the passage itself is learned too, as the last document; false for a puzzle.
     pub include_source: bool,
+    /// Limits on its tools that are tighter than the host's.
+    pub limits: ToolLimits,
     /// How to train.
     pub training: Training,
     /// Why, in the model's words.
     pub reason: Option<String>,
+}
+
+/// What an edit allows its tools at most, a batch. It can take away and not give: of an edit's number and the
+/// host's the smaller one holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ToolLimits {
+    /// Units of fuel.
+    pub fuel: Option<u64>,
+    /// Tasks or documents that they make.
+    pub items: Option<u32>,
+    /// Calls of the model, where they are granted.
+    pub model_calls: Option<u32>,
 }
 
 /// A tool by name with parameters that its schema accepted (a JSON object).

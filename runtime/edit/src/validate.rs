@@ -15,7 +15,7 @@ use crate::limits::{
 use crate::problem::{Code, Problem, Problems, Refused};
 use crate::seal::{FlagPipelines, SealArcDraft};
 use crate::self_edit::{
-    Dialect, Lora, LossOn, Permute, Projection, SelfEdit, ToolCall, Training, TrainingDefaults,
+    Dialect, Lora, LossOn, Permute, Projection, SelfEdit, ToolCall, ToolLimits, Training, TrainingDefaults,
 };
 use crate::validator::{CompiledTool, Validator};
 use crate::wording;
@@ -63,7 +63,7 @@ fn selkie(
     problems.into_result()?;
 
     let EditDraft { version: _, data, training, reason } = typed(value)?;
-    let DataDraft { tools, permute, documents, include_source } = data;
+    let DataDraft { tools, permute, documents, include_source, limits } = data;
     let pipelines: Vec<Vec<ToolCall>> = tools.into_iter().map(calls).collect();
     let permute = match domain {
         Domain::Puzzle => Permute {
@@ -78,6 +78,7 @@ fn selkie(
         permute,
         documents,
         include_source: domain == Domain::Passage && include_source.unwrap_or(true),
+        limits: ToolLimits { fuel: limits.fuel, items: limits.items, model_calls: limits.model_calls },
         training: settings(training, domain, defaults),
         reason,
     })
@@ -288,6 +289,7 @@ fn seal_arc(
         permute: Permute { copies: 1, colors: data_generation.any() },
         documents: Vec::new(),
         include_source: false,
+        limits: ToolLimits::default(),
         training: Training {
             loss_on: training.strategy.loss_on(),
             learning_rate: training.learning_rate,
@@ -352,6 +354,7 @@ fn seal_completion(text: &str, domain: Domain, defaults: &Training) -> Result<Se
         permute: NO_PERMUTATION,
         documents,
         include_source: true,
+        limits: ToolLimits::default(),
         training: settings(TrainingDraft::default(), domain, defaults),
         reason: None,
     })

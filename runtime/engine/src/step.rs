@@ -189,7 +189,7 @@ fn active_adapter(runtime: &Runtime, store: &Store) -> Result<Option<Adapter>, S
 
 /// Runs the plan's tools: the order is SEAL's ([`expand`]), the sandbox is the host's.
 pub(crate) fn run_tools(runtime: &Runtime, plan: &Plan) -> Result<ToolOutcomes, StepError> {
-    let mut session = runtime.host.session();
+    let mut session = runtime.host.session(plan.limits);
     let tasks = match &plan.puzzle {
         Some(puzzle) => expand(puzzle, plan.seed, |call, tasks| session.augment(call, tasks))?,
         None => Vec::new(),

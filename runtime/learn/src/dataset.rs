@@ -142,7 +142,9 @@ pub(crate) fn digest(sequences: &[Sequence]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use selkie_edit::{Example, Grid, LossOn, Permute, PuzzlePlan, Task, Training, TrainingDefaults};
+    use selkie_edit::{
+        Example, Grid, LossOn, Permute, PuzzlePlan, Task, ToolLimits, Training, TrainingDefaults,
+    };
 
     use super::*;
 
@@ -162,7 +164,7 @@ mod tests {
         let (rounds, pipelines, permute_calls) = (Vec::new(), Vec::new(), Vec::new());
         let puzzle = Some(PuzzlePlan { rounds, pipelines, permute, permute_calls });
         let training = Training { loss_on, ..TrainingDefaults::seal().puzzle };
-        Plan { puzzle, text: None, documents, training, seed }
+        Plan { puzzle, text: None, limits: ToolLimits::default(), documents, training, seed }
     }
 
     fn puzzle_set(loss_on: LossOn, tasks: Vec<Task>, seed: u64) -> Result<TrainingSet, DatasetError> {
@@ -175,8 +177,14 @@ mod tests {
     }
 
     fn passage_set(documents: Vec<String>) -> Result<TrainingSet, DatasetError> {
-        let plan =
-            Plan { puzzle: None, text: None, documents, training: TrainingDefaults::seal().passage, seed: 1 };
+        let plan = Plan {
+            puzzle: None,
+            text: None,
+            limits: ToolLimits::default(),
+            documents,
+            training: TrainingDefaults::seal().passage,
+            seed: 1,
+        };
         TrainingSet::build(&Codec::Facts(Box::default()), &plan, &ToolOutcomes::default())
     }
 

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use selkie_edit::{
-    Catalogue, PlannedCall, PluginId, Score, Submission, Task, TextSource, ToolRun, ToolSpec, derive_seed,
+    Catalogue, PlannedCall, PluginId, Score, Submission, Task, TextSource, ToolLimits, ToolRun, ToolSpec,
+    derive_seed,
 };
 
 use crate::call::Usage;
@@ -218,8 +219,17 @@ impl ToolHost {
     /// # Errors
     /// When the tool or its plugin is not the planned one, and whatever goes wrong in the guest.
     pub fn augment(&self, call: &PlannedCall, tasks: &[Task]) -> Result<CallResult<Vec<Task>>, ToolError> {
+        self.augment_within(call, tasks, ToolLimits::default())
+    }
+
+    fn augment_within(
+        &self,
+        call: &PlannedCall,
+        tasks: &[Task],
+        narrowed: ToolLimits,
+    ) -> Result<CallResult<Vec<Task>>, ToolError> {
         let mut made = Vec::new();
-        let result = self.run(call, Work::Tasks(tasks), &mut |answer| {
+        let result = self.run(call, Work::Tasks(tasks), narrowed, &mut |answer| {
             if let Made::Tasks(tasks) = answer {
                 made.extend(tasks);
             }
@@ -236,8 +246,17 @@ impl ToolHost {
         call: &PlannedCall,
         sources: &[TextSource],
     ) -> Result<CallResult<Vec<Vec<String>>>, ToolError> {
+        self.write_within(call, sources, ToolLimits::default())
+    }
+
+    fn write_within(
+        &self,
+        call: &PlannedCall,
+        sources: &[TextSource],
+        narrowed: ToolLimits,
+    ) -> Result<CallResult<Vec<Vec<String>>>, ToolError> {
         let mut made = Vec::new();
-        let result = self.run(call, Work::Sources(sources), &mut |answer| {
+        let result = self.run(call, Work::Sources(sources), narrowed, &mut |answer| {
             if let Made::Documents(documents) = answer {
                 made.extend(documents);
             }
@@ -255,11 +274,12 @@ impl ToolHost {
         submissions: &[Submission],
     ) -> Result<CallResult<Vec<Score>>, ToolError> {
         let mut made = Vec::new();
-        let result = self.run(call, Work::Submissions(submissions), &mut |answer| {
-            if let Made::Scores(scores) = answer {
-                made.extend(scores);
-            }
-        })?;
+        let result =
+            self.run(call, Work::Submissions(submissions), ToolLimits::default(), &mut |answer| {
+                if let Made::Scores(scores) = answer {
+                    made.extend(scores);
+                }
+            })?;
         Ok(result.with(made))
     }
 
@@ -268,6 +288,7 @@ impl ToolHost {
         &self,
         call: &PlannedCall,
         work: Work<'_>,
+        narrowed: ToolLimits,
         take: &mut dyn FnMut(Made),
     ) -> Result<CallResult<()>, ToolError> {
         let (plugin, laws) = self.loaded.find(call, work)?;
@@ -275,14 +296,16 @@ impl ToolHost {
             let plugin = plugin.label.clone();
             return Err(ToolError::Quarantined { plugin, broken: Box::new(broken) });
         }
-        let limits = &self.options.limits;
+        let limits = &self.options.limits.narrowed(narrowed);
         let mut result = CallResult { made: (), calls: 0, fuel: 0, peak: Usage::default() };
         for (index, part) in work.batches(limits.batch_items, BATCH_BYTES_MAX).into_iter().enumerate() {
             // A tool that says the seed does not matter is not shown it.
             let seed = if laws.deterministic { 0 } else { batch_seed(call.seed, index) };
             let batch = Batch { tool: &call.tool, params: &call.params, seed, work: part };
             let until = Instant::now() + limits.deadline;
-            let model = self.options.grants.access(&plugin.id.name, plugin.asks_for_model(), until);
+            let asks = plugin.asks_for_model();
+            let mut model = self.options.grants.access(&plugin.id.name, asks, until);
+            model.narrow(narrowed);
             let done = plugin.run(&self.compiler, limits, &batch, model)?;
             self.hold(plugin, laws, &batch, &done.made)?;
             take(done.made);
@@ -344,8 +367,9 @@ impl ToolHost {
     }
 
     /// A record of what the tools do from now on, for one edit.
-    pub fn session(&self) -> Session<'_> {
-        Session { host: self, runs: Vec::new() }
+    /// An edit's own limits can only be tighter than the host's.
+    pub fn session(&self, narrowed: ToolLimits) -> Session<'_> {
+        Session { host: self, narrowed, runs: Vec::new() }
     }
 }
 
@@ -439,6 +463,7 @@ impl Loaded {
 #[derive(Debug)]
 pub struct Session<'a> {
     host: &'a ToolHost,
+    narrowed: ToolLimits,
     runs: Vec<ToolRun>,
 }
 
@@ -448,7 +473,7 @@ impl Session<'_> {
     /// # Errors
     /// As [`ToolHost::augment`].
     pub fn augment(&mut self, call: &PlannedCall, tasks: &[Task]) -> Result<Vec<Task>, ToolError> {
-        let result = self.host.augment(call, tasks)?;
+        let result = self.host.augment_within(call, tasks, self.narrowed)?;
         self.count(call, result.calls, result.made.len(), result.fuel);
         Ok(result.made)
     }
@@ -458,7 +483,7 @@ impl Session<'_> {
     /// # Errors
     /// As [`ToolHost::write`].
     pub fn write(&mut self, call: &PlannedCall, source: &TextSource) -> Result<Vec<String>, ToolError> {
-        let result = self.host.write(call, std::slice::from_ref(source))?;
+        let result = self.host.write_within(call, std::slice::from_ref(source), self.narrowed)?;
         let documents = result.made.into_iter().flatten().collect::<Vec<_>>();
         self.count(call, result.calls, documents.len(), result.fuel);
         Ok(documents)

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use selkie_edit::ToolLimits;
+
 /// Fuel of one batch: WebAssembly instructions, nearly. A batch of 1,000 rotations of 30x30 uses about 45
 /// million in Rust and ten times that in Python; two billion is one to two seconds of a core.
 pub const CALL_FUEL: u64 = 2_000_000_000;
@@ -129,6 +131,18 @@ pub struct Limits {
     pub component_bytes: usize,
     /// See [`COMPILE_MS`].
     pub compile: Duration,
+}
+
+impl Limits {
+    /// The smaller of each: an edit cannot widen a limit.
+    pub(crate) fn narrowed(&self, by: ToolLimits) -> Limits {
+        let items = by.items.map_or(usize::MAX, |items| items as usize);
+        Limits {
+            call_fuel: self.call_fuel.min(by.fuel.unwrap_or(u64::MAX)),
+            output_items: self.output_items.min(items),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Limits {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
+use selkie_edit::ToolLimits;
+
 use crate::limits::{MODEL_CALLS_MAX, MODEL_TOKENS_MAX};
 use crate::state::{DeadlinePassed, left};
 
@@ -179,6 +181,11 @@ impl ModelAccess {
     /// No model: for `describe`, which nothing is granted to.
     pub(crate) fn none(until: Instant) -> ModelAccess {
         Grants::none().access("", false, until)
+    }
+
+    /// Takes away what an edit does not want its tools to use.
+    pub(crate) fn narrow(&mut self, limits: ToolLimits) {
+        self.budget.calls = self.budget.calls.min(limits.model_calls.unwrap_or(u32::MAX));
     }
 
     /// The key for want of which a question was refused.

@@ -24,7 +24,11 @@ pub(crate) fn run(args: &AdaptArgs) -> Result<ExitCode, CommandError> {
     if !args.json {
         super::print(&heading(&context, &runtime))?;
     }
-    let narrator = Narrator { quiet: args.json, bar: RefCell::new(None) };
+    let items = match &context {
+        Context::Puzzle(_) => "tasks",
+        Context::Passage(_) => "documents",
+    };
+    let narrator = Narrator { quiet: args.json, items, bar: RefCell::new(None) };
     let outcome = step(&runtime, &home, &request, &mut |event| narrator.tell(&event))?;
     match args.json {
         true => super::print_json(&AdaptReport::new(&runtime, &context, args.seed, &outcome))?,
@@ -54,6 +58,8 @@ fn heading(context: &Context, runtime: &Runtime) -> String {
 /// Tells what happens while it happens: facts to stdout, progress to stderr.
 struct Narrator {
     quiet: bool,
+    /// What tools make of this kind of context.
+    items: &'static str,
     bar: RefCell<Option<ProgressBar>>,
 }
 
@@ -87,17 +93,18 @@ impl Narrator {
                 let width = runs.iter().map(|run| run.tool.len()).max().unwrap_or(0);
                 let line = |run: &selkie_edit::ToolRun| {
                     format!(
-                        "  {:width$}  {:>5} tasks from {} calls, {:.1} M fuel  ({})\n",
+                        "  {:width$}  {:>5} {} from {} calls, {:.1} M fuel  ({})\n",
                         run.tool,
                         run.items,
+                        self.items,
                         run.calls,
                         run.fuel as f64 / 1e6,
                         run.plugin
                     )
                 };
                 let ran = if runs.is_empty() { String::new() } else { "tools:\n".to_owned() };
-                let made = if runs.is_empty() { "documents" } else { "tasks to learn from" };
-                format!("{ran}{}{items} {made}\n", runs.iter().map(line).collect::<String>())
+                let made = self.items;
+                format!("{ran}{}{items} {made} to learn from\n", runs.iter().map(line).collect::<String>())
             }
             Event::Dataset { examples, left_out, tokens, steps } => {
                 let left_out = if *left_out > 0 { format!(" ({left_out} left out)") } else { String::new() };

@@ -113,7 +113,7 @@ fn a_person_sees_every_stage() {
     model pup-facts ([DIGEST])
 
     accepted (seal completion)
-    4 documents
+    4 documents to learn from
     training: 4 sequences, 114 tokens an epoch, 24 steps
     loss [SCORE] -> [SCORE] in 24 steps, [SECONDS]
 

@@ -306,7 +306,7 @@ fn plugins() {
     a core module
       error: plugin `evil.wasm`: not a WebAssembly component: a core module; `selkie plugin build` makes a component of it
     a truncated component
-      error: plugin `evil.wasm`: not a WebAssembly component: failed to parse WebAssembly module: wasm component contains an invalid module section: section range 256..180356 is out of bounds (bound = 91256)
+      error: plugin `evil.wasm`: not a WebAssembly component: failed to parse WebAssembly module: wasm component contains an invalid module section: section range 333..187540 is out of bounds (bound = 95157)
     no WebAssembly
       error: plugin `evil.wasm`: not a WebAssembly component: it does not start like WebAssembly
     an empty file

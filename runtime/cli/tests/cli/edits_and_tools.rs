@@ -36,7 +36,7 @@ fn every_problem_of_an_edit_is_listed() {
     error: the self-edit was refused for 4 problems
       out_of_range at /training/epochs: expected a whole number from 1 to 50, found 500
       unknown_field at /training/rank: expected one of lora, epochs, loss_on, schedule, batch_size, learning_rate, warmup_steps, found `rank`
-      unknown_tool at /data/tools/0/tool: expected one of grid.rotate, grid.concat, grid.repeat, grid.chain, grid.flip, grid.reflect, grid.identity, grid.translate, grid.upscale, grid.transpose, grid.increase_width, grid.permute_colors and 2 more, found "grid.rotat"
+      unknown_tool at /data/tools/0/tool: expected one of grid.rotate, grid.concat, grid.repeat, grid.chain, grid.flip, grid.reflect, grid.identity, grid.translate, grid.upscale, grade.rubric, grid.transpose, text.split and 14 more, found "grid.rotat"
       bad_params at /data/tools/1/params/degrees: expected one of 90, 180, 270, found 91
     hint: `selkie schema` prints what a self-edit may say
     "#);
@@ -69,26 +69,39 @@ fn the_schema_has_the_tools_that_are_listed() {
     let in_schema: Vec<&Value> =
         branches.iter().map(|branch| &branch["properties"]["tool"]["const"]).collect();
     let tools = env.run(&["tool", "list", "--json"], "").json();
-    let listed: Vec<&Value> =
-        tools["tools"].as_array().expect("a list").iter().map(|tool| &tool["name"]).collect();
+    // A model does not choose who grades it.
+    let usable = tools["tools"].as_array().expect("a list").iter().filter(|tool| tool["kind"] != "grader");
+    let listed: Vec<&Value> = usable.map(|tool| &tool["name"]).collect();
     assert_eq!(in_schema, listed);
     assert_snapshot!(env.run(&["tool", "list"], ""), @r"
     exit code: 0
     ----- stdout
-    grid.chain             Applies one to four grid tools one after the other.  (grid 0.1.0, [DIGEST])
-    grid.concat            Joins what one to four grid tools make of a grid: stacked (rows) or side by side (columns). Tasks whose parts do not fit together are left out.  (grid 0.1.0, [DIGEST])
-    grid.flip              Reverses the order of the rows (top to bottom) or of the columns (left to right).  (grid 0.1.0, [DIGEST])
-    grid.identity          Keeps every grid as it is.  (grid 0.1.0, [DIGEST])
-    grid.increase_height   Repeats every row factor times in place.  (grid 0.1.0, [DIGEST])
-    grid.increase_width    Repeats every column factor times in place.  (grid 0.1.0, [DIGEST])
-    grid.permute_colors    Random copies with other colors, the same exchange in all grids of a task; color 0 stays unless keep_background is false.  (grid 0.1.0, [DIGEST])
-    grid.permute_examples  Random copies with the demonstrations in another order.  (grid 0.1.0, [DIGEST])
-    grid.reflect           Puts the mirrored grid below (rows) or to the right (columns) of the grid; with `reverse` above or to the left.  (grid 0.1.0, [DIGEST])
-    grid.repeat            Tiles the whole grid: stacked (rows), side by side (columns) or both ways.  (grid 0.1.0, [DIGEST])
-    grid.rotate            Rotates every grid counterclockwise by 90, 180 or 270 degrees.  (grid 0.1.0, [DIGEST])
-    grid.translate         Random copies whose grids are shifted down and right with wrap-around.  (grid 0.1.0, [DIGEST])
-    grid.transpose         Swaps rows and columns (mirrors at the main diagonal).  (grid 0.1.0, [DIGEST])
-    grid.upscale           Enlarges every cell to a square of factor x factor cells.  (grid 0.1.0, [DIGEST])
+    grade.contained_match   1 when one answer's words stand in the other in one piece, after SQuAD's normalisation, with at most extra_words others.  (graders 0.1.0, [DIGEST])
+    grade.exact_match       1 when two answers are equal, after SQuAD's normalisation (case, punctuation, articles, spaces) unless normalise is false.  (graders 0.1.0, [DIGEST])
+    grade.grid_match        1 when two grids are equal; with partial the share of equal cells, 0 when the shapes differ.  (graders 0.1.0, [DIGEST])
+    grade.numeric           1 when the numbers in two answers agree in order, within a relative or an absolute tolerance; without numbers when the answers are equal.  (graders 0.1.0, [DIGEST])
+    grade.rubric            How much of a passage a self-edit carries: its words, names and numbers, without copying, repetition and inventions.  (graders 0.1.0, [DIGEST])
+    grade.token_f1          SQuAD's F1: how many words two answers share after normalisation.  (graders 0.1.0, [DIGEST])
+    grid.chain              Applies one to four grid tools one after the other.  (grid 0.1.0, [DIGEST])
+    grid.concat             Joins what one to four grid tools make of a grid: stacked (rows) or side by side (columns). Tasks whose parts do not fit together are left out.  (grid 0.1.0, [DIGEST])
+    grid.flip               Reverses the order of the rows (top to bottom) or of the columns (left to right).  (grid 0.1.0, [DIGEST])
+    grid.identity           Keeps every grid as it is.  (grid 0.1.0, [DIGEST])
+    grid.increase_height    Repeats every row factor times in place.  (grid 0.1.0, [DIGEST])
+    grid.increase_width     Repeats every column factor times in place.  (grid 0.1.0, [DIGEST])
+    grid.permute_colors     Random copies with other colors, the same exchange in all grids of a task; color 0 stays unless keep_background is false.  (grid 0.1.0, [DIGEST])
+    grid.permute_examples   Random copies with the demonstrations in another order.  (grid 0.1.0, [DIGEST])
+    grid.reflect            Puts the mirrored grid below (rows) or to the right (columns) of the grid; with `reverse` above or to the left.  (grid 0.1.0, [DIGEST])
+    grid.repeat             Tiles the whole grid: stacked (rows), side by side (columns) or both ways.  (grid 0.1.0, [DIGEST])
+    grid.rotate             Rotates every grid counterclockwise by 90, 180 or 270 degrees.  (grid 0.1.0, [DIGEST])
+    grid.translate          Random copies whose grids are shifted down and right with wrap-around.  (grid 0.1.0, [DIGEST])
+    grid.transpose          Swaps rows and columns (mirrors at the main diagonal).  (grid 0.1.0, [DIGEST])
+    grid.upscale            Enlarges every cell to a square of factor x factor cells.  (grid 0.1.0, [DIGEST])
+    judge.likelihood        How likely the model finds a self-edit's documents after the passage, and how unlikely after its title alone.  (judge 0.1.0, [DIGEST])
+    text.rewrite_facts      Says simple sentences of the passage, and of the completions unless that is false, in another order or as question and answer; leaves out the others.  (text 0.1.0, [DIGEST])
+    text.self_qa            Every labelled question of the completions becomes a document with its answer; questions without one are left out.  (text 0.1.0, [DIGEST])
+    text.sentences          Every sentence of the passage becomes a document.  (text 0.1.0, [DIGEST])
+    text.shuffle_sentences  Random copies of the passage with its sentences in another order.  (text 0.1.0, [DIGEST])
+    text.split              SEAL's splitting: every line, block or question of the completions becomes a document; the passage is the last unless source is false.  (text 0.1.0, [DIGEST])
     ");
     let seal = env.run(&["schema", "--seal-arc"], "").json();
     assert!(seal["properties"].as_object().is_some_and(|properties| !properties.is_empty()), "{seal:#}");
@@ -141,7 +154,7 @@ fn a_call_that_is_not_one_is_refused() {
     exit code: 2
     ----- stderr
     error: this tool call is not valid
-      unknown_tool at /tool: expected one of grid.rotate, grid.concat, grid.repeat, grid.chain, grid.flip, grid.reflect, grid.identity, grid.translate, grid.upscale, grid.transpose, grid.increase_width, grid.permute_colors and 2 more, found "grid.rotat"
+      unknown_tool at /tool: expected one of grid.rotate, grid.concat, grid.repeat, grid.chain, grid.flip, grid.reflect, grid.identity, grid.translate, grid.upscale, grade.rubric, grid.transpose, text.split and 14 more, found "grid.rotat"
     hint: `selkie tool list --json` prints every tool's parameters
     "#);
     assert_snapshot!(run(&["grid.rotate"], "[[1]]"), @r"
@@ -216,4 +229,97 @@ fn wrong_usage_is_told_with_the_usage() {
     ----- stdout
     selkie 0.1.0
     ");
+}
+
+#[test]
+fn a_passage_is_learned_with_text_tools() {
+    let env = TestEnvironment::new();
+    env.write(
+        "town.json",
+        r#"{"title": "Volgan", "context": "Volgan was founded in 1203. It lies on the Ost. Its mayor is Lu.",
+            "questions": [{"question": "Who is the mayor of Volgan?", "answer": "Lu"}]}"#,
+    );
+    let adapt = |tools: &str| {
+        let text = format!(r#"{{"version": 1, "data": {{{tools}, "include_source": false}}}}"#);
+        env.write("edit.json", &text);
+        env.run(&["adapt", "town.json", "--self-edit", "edit.json", "--fresh"], "")
+    };
+    let told = adapt(
+        r#""tools": [{"tool": "text.sentences"}, {"chain": [{"tool": "text.shuffle_sentences",
+           "params": {"copies": 2, "title": false}}, {"tool": "text.sentences", "params": {"title": false}}]}]"#,
+    );
+    let told: Vec<String> =
+        told.succeeds().lines().filter(|line| line.contains("documents")).map(str::to_owned).collect();
+    assert_snapshot!(told.join("\n"), @"
+      text.sentences              9 documents from 3 calls, 0.1 M fuel  (text 0.1.0)
+      text.shuffle_sentences      2 documents from 1 calls, 0.0 M fuel  (text 0.1.0)
+    6 documents to learn from
+    ");
+    // An edit's own limits take away from the host's.
+    assert_snapshot!(adapt(r#""tools": [{"tool": "text.sentences"}], "limits": {"items": 2}"#), @"");
+    assert_snapshot!(adapt(r#""tools": [{"tool": "text.sentences"}], "limits": {"fuel": 100}"#), @"");
+    assert_snapshot!(adapt(r#""tools": [{"tool": "grade.rubric"}]"#), @"");
+}
+
+#[test]
+fn texts_and_answers_go_through_tools() {
+    let env = TestEnvironment::new();
+    let run = |tool: &[&str], input: &str| env.run(&[&["tool", "run"], tool].concat(), input);
+    let edit = r#"{"passage": "Volgan was founded in 1203.", "documents": ["Volgan is from 1203."]}"#;
+    let answers = r#"{"answer": "the Louvre, Paris", "reference": "Louvre"}"#;
+    let runs = [
+        run(&["text.sentences"], "Dr. Lu is 3.5 m tall. Is he?"),
+        run(&["text.split"], r#"{"title": "T", "text": "A.", "completions": ["Here:\n1. B.\n2. C."]}"#),
+        run(&["grade.exact_match"], answers),
+        run(&["grade.token_f1"], answers),
+        run(
+            &["grade.grid_match", "--params", r#"{"partial": true}"#],
+            r#"{"answer": [[1, 2]], "reference": [[1, 3]]}"#,
+        ),
+        run(&["grade.numeric"], r#"{"answer": [[1, 2]], "reference": [[1, 3]]}"#),
+        run(&["grade.rubric"], edit),
+        run(&["judge.likelihood"], edit),
+        run(&["judge.likelihood", "--grant", "grid"], edit),
+        run(&["grade.rubric"], "[1]"),
+        run(&["text.sentences"], "{"),
+    ];
+    assert_snapshot!(runs.map(|run| run.to_string()).join(""), @r##"
+    exit code: 0
+    ----- stdout
+    ["Dr. Lu is 3.5 m tall.","Is he?"]
+    exit code: 0
+    ----- stdout
+    ["T\n1. B.","T\n2. C.","T\nA."]
+    exit code: 0
+    ----- stdout
+    {"value":0.0}
+    exit code: 0
+    ----- stdout
+    {"value":0.6666666666666666}
+    exit code: 0
+    ----- stdout
+    {"value":0.5}
+    exit code: 2
+    ----- stderr
+    error: plugin graders 0.1.0, tool `grade.numeric`: unsupported input: given two grids; this grader takes `answers`
+    exit code: 0
+    ----- stdout
+    {"value":0.8888888888888888,"reasons":["67% of the passage's words are in the documents","100% of its names and numbers are","100% of the documents' words are in the passage"]}
+    exit code: 2
+    ----- stderr
+    error: plugin judge 0.1.0: the host model is not granted to it: the operator has not granted it (`--grant PLUGIN`)
+    exit code: 2
+    ----- stderr
+    error: plugin grid 0.1.0: the host model is not granted to it: its manifest does not ask for it ("asks": ["host_model"])
+    exit code: 2
+    ----- stderr
+    error: stdin is nothing to grade
+    hint: write {"answer": .., "reference": ..} with two texts or two grids, or {"title": .., "passage": .., "documents": [..]}
+    exit code: 2
+    ----- stderr
+    error: stdin is no text source: EOF while parsing an object at line 1 column 1
+    hint: a source is {"title": .., "text": .., "completions": [..]}; anything else is the text itself
+    "##);
+    let judged = run(&["judge.likelihood", "--grant", "judge"], edit).json();
+    assert!(judged["value"].as_f64().is_some_and(|value| value > 0.0 && value < 1.0), "{judged}");
 }

@@ -47,6 +47,8 @@ impl TestEnvironment {
         for variable in ["PATH", "SystemRoot"] {
             command.envs(std::env::var_os(variable).map(|value| (variable, value)));
         }
+        // Compiled plugins are shared by all tests.
+        command.env("SELKIE_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
         command.env("HOME", self.folder.path()).env("SELKIE_HOME", self.path("home")).env("NO_COLOR", "1");
         command
     }

@@ -78,6 +78,8 @@ fn suit(schema: &mut Value, domain: Domain) {
     if !has_tools {
         fields.shift_remove("tools");
     }
+    // A model has nothing to gain by them.
+    fields.shift_remove("limits");
     match domain {
         Domain::Puzzle => fields.shift_remove("include_source"),
         Domain::Passage => fields.shift_remove("permute"),

@@ -146,7 +146,8 @@ fn fault(error: &ToolError) -> Option<String> {
         ToolError::Guest { kind: GuestErrorKind::UnknownTool | GuestErrorKind::Internal, .. } => {
             Some(error.to_string())
         }
-        ToolError::Guest { .. } => None,
+        // Nothing is shown by a tool that lacks what it asks for.
+        ToolError::Guest { .. } | ToolError::NotGranted { .. } => None,
         other => Some(other.to_string()),
     }
 }
