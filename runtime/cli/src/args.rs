@@ -226,6 +226,9 @@ pub(crate) enum For {
 pub(crate) struct EditPromptArgs {
     #[command(flatten)]
     pub(crate) context: ContextArgs,
+    /// Ask for Selkie's JSON whatever the model, with the tools that are loaded
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]

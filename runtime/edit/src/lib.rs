@@ -56,7 +56,7 @@ pub use outcome::{Answer, ItemReport, Report, ToolOutcomes, ToolRun, Verdict};
 pub use parse::parse;
 pub use plan::{LeaveOut, Plan, PlannedCall, PuzzlePlan, TextPlan, leave_out, plan, steps};
 pub use problem::{Code, Problem, Refused};
-pub use prompt::{edit_prompt, selkie_form_help, tool_list};
+pub use prompt::{edit_prompt, selkie_form_help, selkie_prompt, tool_list};
 pub use puzzle_data::{ExpandError, expand, expand_round, task_digest};
 pub use read_context::ContextError;
 pub use seed::{SplitMix64, derive_seed};

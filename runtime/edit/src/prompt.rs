@@ -82,7 +82,7 @@ pub fn selkie_form_help() -> &'static str {
                    \"lora\": {\"rank\": 16, \"alpha\": 16, \"targets\": [\"q_proj\", \"v_proj\"]},\n              \
                    \"schedule\": \"cosine\"|\"linear\"|\"constant\", \"warmup_steps\": 0},\n \
       \"reason\": TEXT}\n\
-     Only version and data are required. tools and permute are for puzzles, include_source is for passages.\n"
+     Only version and data are required. permute is for puzzles, include_source is for passages.\n"
 }
 
 /// The prompt for a self-edit: of a passage SEAL's own for implications, word for word; of a puzzle its
@@ -93,6 +93,23 @@ pub fn edit_prompt(context: &Context, catalogue: &Catalogue) -> String {
         Context::Passage(passage) => passage_prompt(passage),
         Context::Puzzle(puzzle) => puzzle_prompt(puzzle, catalogue),
     }
+}
+
+/// The same with Selkie's form for both kinds of context: what a model is asked whose answer is JSON. Of a passage
+/// it has the tools that write documents.
+pub fn selkie_prompt(context: &Context, catalogue: &Catalogue) -> String {
+    let Passage { title, context, .. } = match context {
+        Context::Puzzle(puzzle) => return puzzle_prompt(puzzle, catalogue),
+        Context::Passage(passage) => passage,
+    };
+    let tools = tool_list(catalogue, Domain::Passage);
+    let tools = if tools.is_empty() { "none\n" } else { &tools };
+    format!(
+        "You will be asked about this passage without seeing it. Before that you are trained on the documents that \
+         you write about it, on what tools make of it and of them, and on the passage itself.\n\n\
+         Passage:\n{title}\n{context}\n\nTools:\n{tools}\n{}",
+        selkie_form_help()
+    )
 }
 
 fn passage_prompt(Passage { title, context, .. }: &Passage) -> String {

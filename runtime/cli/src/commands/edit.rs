@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use selkie_edit::{Domain, Refused, SelfEdit, TrainingDefaults, Validator, parse, validate};
-use selkie_engine::{Runtime, model_files};
+use selkie_edit::{Domain, Refused, SelfEdit, TrainingDefaults, Validator, parse, selkie_prompt, validate};
+use selkie_engine::{PluginOptions, Runtime, model_files};
+use selkie_learn::Compute;
 use selkie_tools::ToolHost;
 use serde_json::json;
 
@@ -78,8 +79,14 @@ fn check_for_either(text: &str, validator: &Validator) -> Result<(Domain, SelfEd
 
 fn prompt(args: &EditPromptArgs) -> Result<ExitCode, CommandError> {
     let context = settings::context(&args.context)?;
+    if args.json {
+        let host = ToolHost::new(settings::host(&args.plugins))?;
+        super::print(&selkie_prompt(&context, host.catalogue()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let files = model_files(args.model.model.as_deref(), context.domain())?;
-    let runtime = Runtime::open(&files, args.plugins.plugins.clone())?;
+    let options = PluginOptions { host: settings::host(&args.plugins), grants: Vec::new() };
+    let runtime = Runtime::open_on(&files, options, &Compute::cpu())?;
     let prompt = runtime.model.codec().edit_prompt(&context, runtime.host.catalogue())?;
     super::print(&(prompt.text + "\n"))?;
     Ok(ExitCode::SUCCESS)

@@ -36,7 +36,7 @@ fn every_problem_of_an_edit_is_listed() {
     error: the self-edit was refused for 4 problems
       out_of_range at /training/epochs: expected a whole number from 1 to 50, found 500
       unknown_field at /training/rank: expected one of lora, epochs, loss_on, schedule, batch_size, learning_rate, warmup_steps, found `rank`
-      unknown_tool at /data/tools/0/tool: expected one of grid.rotate, grid.concat, grid.repeat, grid.chain, grid.flip, grid.reflect, grid.identity, grid.translate, grid.upscale, grade.rubric, grid.transpose, text.split and 14 more, found "grid.rotat"
+      unknown_tool at /data/tools/0/tool: expected one of grid.rotate, grid.concat, grid.repeat, grid.chain, grid.flip, grid.reflect, grid.identity, grid.translate, grid.upscale, grid.transpose, grid.increase_width, grid.permute_colors and 2 more, found "grid.rotat"
       bad_params at /data/tools/1/params/degrees: expected one of 90, 180, 270, found 91
     hint: `selkie schema` prints what a self-edit may say
     "#);
@@ -256,9 +256,32 @@ fn a_passage_is_learned_with_text_tools() {
     6 documents to learn from
     ");
     // An edit's own limits take away from the host's.
-    assert_snapshot!(adapt(r#""tools": [{"tool": "text.sentences"}], "limits": {"items": 2}"#), @"");
-    assert_snapshot!(adapt(r#""tools": [{"tool": "text.sentences"}], "limits": {"fuel": 100}"#), @"");
-    assert_snapshot!(adapt(r#""tools": [{"tool": "grade.rubric"}]"#), @"");
+    assert_snapshot!(adapt(r#""tools": [{"tool": "text.sentences"}], "limits": {"items": 2}"#), @r##"
+    exit code: 2
+    ----- stdout
+    passage "Volgan": 1 questions
+    model pup-facts ([DIGEST])
+    ----- stderr
+    error: plugin text 0.1.0, tool `text.sentences`: stopped by the limit output_items: 3 used, 2 allowed
+    "##);
+    assert_snapshot!(adapt(r#""tools": [{"tool": "text.sentences"}], "limits": {"fuel": 100}"#), @r##"
+    exit code: 2
+    ----- stdout
+    passage "Volgan": 1 questions
+    model pup-facts ([DIGEST])
+    ----- stderr
+    error: plugin text 0.1.0, tool `text.sentences`: stopped by the limit fuel: 100 used, 100 allowed
+    "##);
+    assert_snapshot!(adapt(r#""tools": [{"tool": "grade.rubric"}]"#), @r##"
+    exit code: 2
+    ----- stdout
+    passage "Volgan": 1 questions
+    model pup-facts ([DIGEST])
+    ----- stderr
+    error: the self-edit was refused for 1 problem
+      wrong_kind at /data/tools/0/tool: expected a tool that works on passages, found `grade.rubric`, a grader
+    hint: `selkie schema` prints what a self-edit may say
+    "##);
 }
 
 #[test]
@@ -322,4 +345,25 @@ fn texts_and_answers_go_through_tools() {
     "##);
     let judged = run(&["judge.likelihood", "--grant", "judge"], edit).json();
     assert!(judged["value"].as_f64().is_some_and(|value| value > 0.0 && value < 1.0), "{judged}");
+}
+
+#[test]
+fn a_prompt_for_json_has_the_tools_of_the_context() {
+    let env = TestEnvironment::new();
+    env.write("town.json", r#"{"title": "Volgan", "context": "It lies on the Ost.", "questions": [{"question": "Where?", "answer": "Ost"}]}"#);
+    let prompt = env.run(&["edit", "prompt", "town.json", "--json"], "").succeeds();
+    assert_snapshot!(prompt.split("Answer with").next().unwrap_or_default(), @"
+    You will be asked about this passage without seeing it. Before that you are trained on the documents that you write about it, on what tools make of it and of them, and on the passage itself.
+
+    Passage:
+    Volgan
+    It lies on the Ost.
+
+    Tools:
+    text.rewrite_facts {title?: boolean, completions?: boolean}: Says simple sentences of the passage, and of the completions unless that is false, in another order or as question and answer; leaves out the others.
+    text.self_qa {title?: boolean}: Every labelled question of the completions becomes a document with its answer; questions without one are left out.
+    text.sentences {title?: boolean}: Every sentence of the passage becomes a document.
+    text.shuffle_sentences {title?: boolean, copies?: integer 1..16}: Random copies of the passage with its sentences in another order.
+    text.split {title?: boolean, source?: boolean}: SEAL's splitting: every line, block or question of the completions becomes a document; the passage is the last unless source is false.
+    ");
 }

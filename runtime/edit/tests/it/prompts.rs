@@ -21,7 +21,8 @@ fn the_tool_list() {
     grid.transpose {}: Swaps rows and columns.
     grid.upscale {factor: integer 2..8}: Enlarges every cell.
     "#);
-    assert_eq!(tool_list(&catalogue(), Domain::Passage), "");
+    let texts = "text.note {}: Writes the passage's title.\n";
+    assert_eq!(tool_list(&catalogue(), Domain::Passage), texts);
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn a_puzzles_prompt() {
                   "lora": {"rank": 16, "alpha": 16, "targets": ["q_proj", "v_proj"]},
                   "schedule": "cosine"|"linear"|"constant", "warmup_steps": 0},
      "reason": TEXT}
-    Only version and data are required. tools and permute are for puzzles, include_source is for passages.
+    Only version and data are required. permute is for puzzles, include_source is for passages.
     "#);
     assert!(edit_prompt(&context, &Catalogue::default()).contains("Tools:\nnone\n"));
 }

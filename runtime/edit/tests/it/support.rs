@@ -56,6 +56,11 @@ pub(crate) fn catalogue() -> Catalogue {
             "Changes nothing.",
             json!({ "type": "object", "properties": { "note": { "type": "string" } } }),
         ),
+        ToolSpec {
+            kind: ToolKind::TextAugmenter,
+            ..tool("text.note", "Writes the passage's title.", json!({ "type": "object" }))
+        },
+        ToolSpec { kind: ToolKind::Grader, ..tool("grade.note", "Grades.", json!({ "type": "object" })) },
     ];
     Catalogue::new(tools).expect("distinct names")
 }
