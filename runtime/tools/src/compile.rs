@@ -9,7 +9,7 @@
 //! folder that others can write to is not used, and compiled code is never taken from anywhere else.
 
 use std::fs;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,10 +100,10 @@ impl Compiler {
 
     /// `DIGEST-CONFIGURATION.cwasm`.
     fn file(&self, folder: &Path, bytes: &[u8]) -> PathBuf {
-        // A fixed hasher: the number is part of a file's name.
-        let mut hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().build_hasher();
-        self.clocked.engine.precompile_compatibility_hash().hash(&mut hasher);
-        folder.join(format!("{}-{:016x}.cwasm", digest(bytes), hasher.finish()))
+        // A hasher without a secret: the number is part of a file's name.
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let configuration = hasher.hash_one(self.clocked.engine.precompile_compatibility_hash());
+        folder.join(format!("{}-{configuration:016x}.cwasm", digest(bytes)))
     }
 
     fn read(&self, file: &Path) -> Option<Component> {

@@ -50,7 +50,7 @@ impl ToolHost {
     pub fn compare(&self, call: &PlannedCall, pairs: &[Pair]) -> Result<CallResult<Vec<f64>>, ToolError> {
         let mut sides = SplitMix64::new(derive_seed(call.seed, "sides"));
         let mut submissions: Vec<Submission> =
-            pairs.iter().map(|pair| blind(pair, sides.next_u64() % 2 == 0)).collect();
+            pairs.iter().map(|pair| blind(pair, sides.next_u64().is_multiple_of(2))).collect();
         let kind = pairs.first().map_or(SubmissionKind::Answers, Pair::kind);
         // Somewhere among the others, so that their place does not tell what they are.
         let canaries: Vec<(usize, Canary)> = canaries(kind)

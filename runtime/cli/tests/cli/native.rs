@@ -497,3 +497,39 @@ fn a_process_dies_with_the_thread_that_waits_for_it() {
     assert_eq!(child.wait().expect("it ends").signal(), Some(libc::SIGKILL));
     drop(ours);
 }
+
+#[test]
+fn a_listed_library_in_the_folder_of_plugins_is_a_tool_like_any_other() {
+    if !has_c_compiler() {
+        return;
+    }
+    let env = TestEnvironment::new();
+    std::fs::create_dir(env.path("plugins")).expect("a folder");
+    std::fs::rename(rotate_in_c(&env), env.path("plugins/rotate.so")).expect("a library");
+    let run = |digest: &str, more: &[&str]| {
+        let allowed = ["--plugins", "plugins", "--allow-native", digest];
+        env.run(&[&more[..2], &allowed[..], &more[2..]].concat(), "[[1, 2], [3, 4]]")
+    };
+    let refused = run(&"0".repeat(64), &["tool", "list"]);
+    assert_snapshot!(refused, @"
+    exit code: 2
+    ----- stderr
+    error: plugin `rotate.so`, loading: `plugins/rotate.so` is native code, and its SHA-256 is not listed: [DIGEST]; if you trust it, allow it with --allow-native [DIGEST]
+    ");
+    let digest = refused.stderr.rsplit(' ').next().expect("a digest").trim().to_owned();
+    assert!(run(&digest, &["tool", "list"]).succeeds().contains("rotate_c.rotate"));
+    let rotate = ["tool", "run", "rotate_c.rotate", "--params"];
+    let turned = run(&digest, &[&rotate[..], &[r#"{"degrees": 90}"#]].concat());
+    assert_snapshot!(turned, @"
+    exit code: 0
+    ----- stdout
+    [[2,4],[1,3]]
+    ");
+    assert_snapshot!(run(&digest, &[&rotate[..], &[r#"{"degrees": 91}"#]].concat()), @"
+    exit code: 2
+    ----- stderr
+    error: this tool call is not valid
+      bad_params at /params/degrees: expected one of 90, 180, 270, found 91
+    hint: `selkie tool list --json` prints every tool's parameters
+    ");
+}
