@@ -70,7 +70,11 @@ impl Grid {
         if cells.len() != usize::from(height) * usize::from(width) {
             return Err(GridError::CellCount { height, width, found: cells.len() });
         }
-        if let Some(at) = cells.iter().position(|&colour| colour > COLOUR_MAX) {
+        // The largest first: that loop has no exit, so it is done many cells at a time.
+        let largest = cells.iter().fold(0, |largest, &colour| colour.max(largest));
+        if largest > COLOUR_MAX
+            && let Some(at) = cells.iter().position(|&colour| colour > COLOUR_MAX)
+        {
             let width = usize::from(width);
             return Err(GridError::Colour { row: at / width, column: at % width, found: cells[at] });
         }
