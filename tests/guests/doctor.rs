@@ -1,0 +1,1 @@
+//! The hostile guests that are in the binary.
