@@ -80,7 +80,7 @@ fn a_huge_error_message_is_cut() {
     let error = refusal(3, b'A').call_error(Limits::default());
     let ToolError::Guest { message, .. } = &error else { panic!("{error}") };
     assert_eq!(message.len(), 515);
-    assert_snapshot!(error.to_string().replace(&"A".repeat(512), "A*512"), @"plugin evil 6.6.6, tool `evil.tool`: internal error: A*512...");
+    assert_snapshot!(error.to_string().replace(&"A".repeat(512), "A*512"), @"plugin evil 6.6.6, tool `evil.tool`: model unavailable: A*512...");
 }
 
 #[test]

@@ -41,14 +41,18 @@ fn outcome(attack: &str, text: &str, kind: Kind, mark: &'static str, [before, af
     let limits = Limits { call_fuel: 20_000_000, describe_fuel: 20_000_000, ..Limits::default() };
     let start = Instant::now();
     let error = match ToolHost::of_components([("evil", component.as_slice()), ("grid", GRID)], limits) {
-        Err(error) => error,
+        Err(error) => {
+            report(start, &error);
+            error
+        }
         Ok(host) => {
+            let start = Instant::now();
             let error = guest.call(&host).expect_err("a refused call");
+            report(start, &error);
             assert_still_serving(&host);
             error
         }
     };
-    report(start, &error);
     error.to_string()
 }
 
@@ -64,5 +68,47 @@ fn no_entry_point_is_outside_the_limits() {
             outcomes.push(format!("{attack} in {entry}: {outcome}"));
         }
     }
-    assert_snapshot!(outcomes.join("\n"), @"");
+    assert_snapshot!(outcomes.join("\n"), @r##"
+    spin in start: plugin evil, `describe`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    spin in describe: plugin evil, `describe`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    spin in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    spin in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    spin in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    spin in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    spin in grade: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    grow memory in start: plugin evil, `describe`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow memory in describe: plugin evil, `describe`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow memory in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow memory in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow memory in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow memory in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow memory in grade: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow table in start: plugin evil, `describe`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    grow table in describe: plugin evil, `describe`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    grow table in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    grow table in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    grow table in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    grow table in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    grow table in grade: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    recurse in start: plugin evil, `describe`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    recurse in describe: plugin evil, `describe`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    recurse in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    recurse in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    recurse in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    recurse in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    recurse in grade: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    trap in start: plugin evil, `describe`: it failed: wasm trap: wasm `unreachable` instruction executed
+    trap in describe: plugin evil, `describe`: it failed: wasm trap: wasm `unreachable` instruction executed
+    trap in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
+    trap in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
+    trap in augment: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
+    trap in write: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
+    trap in grade: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
+    flood the log in start: plugin evil, `describe`: it failed: wasm trap: uninitialized element
+    flood the log in describe: plugin evil, `describe`: stopped by the limit log_bytes: 65551 used, 65536 allowed
+    flood the log in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: cannot leave component instance
+    flood the log in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit log_bytes: 65551 used, 65536 allowed
+    flood the log in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit log_bytes: 65551 used, 65536 allowed
+    flood the log in grade: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit log_bytes: 65551 used, 65536 allowed
+    "##);
 }

@@ -16,7 +16,15 @@ fn a_score_that_is_none_is_refused() {
         assert!(matches!(error, ToolError::Grader { fault: GraderFault::OutOfRange { .. }, .. }), "{error}");
         error.to_string()
     });
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r##"
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is NaN, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is -1, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is 2, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is inf, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is -inf, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is 1.0000000000000002, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is -0.000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000005, not a number from 0 to 1
+    "##);
 }
 
 #[test]
@@ -26,7 +34,11 @@ fn a_grader_that_does_not_look_is_found_by_the_canaries() {
         assert!(matches!(error, ToolError::Grader { fault: GraderFault::Canary { .. }, .. }), "{error}");
         error.to_string()
     });
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r##"
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: a pair that has nothing in common got 1, and it should have got less than 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: a pair that is equal got 0, and it should have got 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: a pair that is equal got 0.5, and it should have got 1
+    "##);
 }
 
 /// The longer side is the left one, or both are as long.
@@ -44,7 +56,7 @@ fn a_grader_that_favours_a_side_is_found() {
     let ToolError::Quarantined { broken, .. } = &error else { panic!("{error}") };
     assert_eq!(broken.law.name(), "symmetric");
     // One that promised nothing meets a canary: the left side of the pair that has nothing in common is longer.
-    assert_snapshot!(scoring(FAVOURS_LEFT).call_error(Limits::default()), @"");
+    assert_snapshot!(scoring(FAVOURS_LEFT).call_error(Limits::default()), @"plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: a pair that has nothing in common got 1, and it should have got less than 1");
 }
 
 #[test]
@@ -59,7 +71,7 @@ fn an_edit_that_teaches_nothing_is_not_the_best_one() {
 
     let host = good.with("SCORE", "(return (f64.const 0.7))").host(Limits::default());
     let error = host.grade_edits(&planned(&host, "evil.tool"), &edits).expect_err("a constant");
-    assert_snapshot!(error, @"");
+    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: an edit without documents got 0.7, and it should have got less than the best of the others");
     assert_still_serving(&host);
 }
 
@@ -90,7 +102,7 @@ fn a_grader_beside_other_tools_is_refused() {
     let manifest = manifest_of(Kind::Grader, "evil", r#""params":{"type":"object"}"#);
     let other = r#"{"name":"evil.other","kind":"puzzle_augmenter","summary":"Evil.","params":{"type":"object"}},"#;
     let manifest = manifest.replace(r#""tools":["#, &format!(r#""tools":[{other}"#));
-    assert_snapshot!(Guest::describing(Kind::Grader, manifest).load_error(), @"");
+    assert_snapshot!(Guest::describing(Kind::Grader, manifest).load_error(), @"plugin evil.wasm: its manifest is refused: graders beside other tools; a plugin that grades has graders alone");
 }
 
 #[test]
@@ -99,6 +111,6 @@ fn a_plugin_without_the_interface_of_its_tool_is_refused_when_it_is_called() {
     let host = Guest::describing(Kind::Grader, says).host(Limits::default());
     let task = crate::guest::task();
     let error = host.augment(&planned(&host, "evil.tool"), &[task]).expect_err("no such interface");
-    assert_snapshot!(error, @"");
+    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: its answer is refused: the manifest says that it is a puzzle augmenter, and the plugin has no interface for that");
     assert_still_serving(&host);
 }

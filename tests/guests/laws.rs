@@ -15,7 +15,7 @@ fn liar() -> Guest {
 
 #[test]
 fn a_law_that_is_broken_is_seen() {
-    assert_snapshot!(liar().call_error(Limits::default()), @"");
+    assert_snapshot!(liar().call_error(Limits::default()), @r#"plugin evil 6.6.6: tool `evil.tool` breaks its law `shape`: the shapes of task 0 are not swapped from any task of the batch; with params {}, seed 0 and input [{"train":[{"input":[[1,2,3],[4,5,6]],"output":[[1,2,3],[4,5,6]]}],"test":{"input":[[1,2,3],[4,5,6]],"output":[[1,2,3],[4,5,6]]}}]; it is not called again until the plugin is another one"#);
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_tool_whose_answers_cannot_be_repeated_is_found_by_a_sample() {
         (local.set $items (local.get $tool))
         (local.set $count (i32.const 2))";
     let guest = Guest::describing(Kind::Puzzle, manifest("evil", laws)).with("CALL", twice);
-    assert_snapshot!(guest.call_error(Limits::default()), @"");
+    assert_snapshot!(guest.call_error(Limits::default()), @r#"plugin evil 6.6.6: tool `evil.tool` breaks its law `involution`: `evil.tool` with {} does not give task 0 back: 1 items, and 2; with params {}, seed 0 and input [{"train":[{"input":[[1,2,3],[4,5,6]],"output":[[1,2,3],[4,5,6]]}],"test":{"input":[[1,2,3],[4,5,6]],"output":[[1,2,3],[4,5,6]]}}]; it is not called again until the plugin is another one"#);
 }
 
 #[test]

@@ -7,6 +7,14 @@ use selkie_tools::{HostOptions, Limit, Limits, ToolError, ToolHost};
 
 use crate::guest::{GRID, Guest, Kind, limit_of, load_error, manifest, planned, task, with_instances};
 
+/// A function that describes the plugin by a megabyte of spaces.
+pub(crate) const HUGE_MANIFEST: &str = "(func $huge (result i32)
+    (i32.store (i32.const 1024)
+        (call $alloc (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 1048576)))
+    (memory.fill (i32.load (i32.const 1024)) (i32.const 32) (i32.const 1048576))
+    (i32.store (i32.const 1028) (i32.const 1048576))
+    (i32.const 1024))";
+
 #[test]
 fn many_memories_are_summed() {
     let memories: String = (0..7).map(|index| format!("(memory $m{index} 320)")).collect();
@@ -29,13 +37,7 @@ fn an_endless_describe_runs_out_of_fuel() {
 #[test]
 fn a_huge_manifest_is_not_read() {
     let huge = "(return (call $huge))";
-    let function = "(func $huge (result i32)
-        (i32.store (i32.const 1024)
-            (call $alloc (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 1048576)))
-        (memory.fill (i32.load (i32.const 1024)) (i32.const 32) (i32.const 1048576))
-        (i32.store (i32.const 1028) (i32.const 1048576))
-        (i32.const 1024))";
-    let error = Guest::good(Kind::Puzzle).with("DESCRIBE", huge).with("FUNCTIONS", function).load_error();
+    let error = Guest::good(Kind::Puzzle).with("DESCRIBE", huge).with("FUNCTIONS", HUGE_MANIFEST).load_error();
     assert_snapshot!(error, @"plugin evil.wasm, `describe`: stopped by the limit manifest_bytes: 262145 used, 262144 allowed");
 }
 
@@ -258,7 +260,11 @@ fn another_version_of_the_interface_is_refused_and_both_are_named() {
     });
     assert_eq!(errors[0], errors[1]);
     assert_eq!(errors[0], errors[2]);
-    assert_snapshot!(errors[0].join("\n"), @"");
+    assert_snapshot!(errors[0].join("\n"), @r##"
+    plugin evil.wasm: it is made for version 0.3.0 of the plugin interface, this host runs 0.1, 0.2
+    plugin evil.wasm: it is made for version 1.0.0 of the plugin interface, this host runs 0.1, 0.2
+    plugin evil.wasm: it is made for version 0.0.2 of the plugin interface, this host runs 0.1, 0.2
+    "##);
     // A later one of the same line is compatible by its number.
     let component = of_version(&Guest::good(Kind::Text).logging().component(), "0.2.7");
     ToolHost::of_components([("evil.wasm", component.as_slice())], Limits::default()).expect("it loads");
@@ -269,7 +275,11 @@ fn many_instances_and_tables_are_counted() {
     let component = Guest::good(Kind::Puzzle).component();
     let modules = ["(module)", "(module (memory 0))", "(module (table 0 funcref))"];
     let errors = modules.map(|module| load_error(&with_instances(&component, module, 50)).to_string());
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r##"
+    plugin evil.wasm, `describe`: stopped by the limit instances: 33 used, 32 allowed
+    plugin evil.wasm, `describe`: stopped by the limit memories: 9 used, 8 allowed
+    plugin evil.wasm, `describe`: stopped by the limit tables: 17 used, 16 allowed
+    "##);
 }
 
 #[test]
@@ -277,7 +287,10 @@ fn a_memory_that_starts_too_large_is_refused_when_it_is_made() {
     let errors = ["(module (memory 65536))", "(module (table 0xffffffff funcref))"].map(|module| {
         load_error(&with_instances(&Guest::good(Kind::Puzzle).component(), module, 1)).to_string()
     });
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r##"
+    plugin evil.wasm, `describe`: stopped by the limit memory_bytes: 4295491592 used, 134217728 allowed
+    plugin evil.wasm, `describe`: stopped by the limit memory_bytes: 34360262656 used, 134217728 allowed
+    "##);
 }
 
 #[test]

@@ -71,7 +71,7 @@ const FAILED: u8 = 3;
 fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
     let error = Guest::calling(Kind::Text, ASK).importing_the_model().load_error();
     assert!(matches!(error, ToolError::NotGranted { missing: MissingKey::Manifest, .. }), "{error}");
-    assert_snapshot!(error, @"");
+    assert_snapshot!(error, @r#"plugin evil 6.6.6: the host model is not granted to it: its manifest does not ask for it ("asks": ["host_model"])"#);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn what_the_operator_does_not_grant_is_refused_at_the_call() {
         assert!(matches!(error, ToolError::NotGranted { missing: MissingKey::Operator, .. }), "{error}");
         error.to_string()
     });
-    assert_snapshot!(errors[0], @"");
+    assert_snapshot!(errors[0], @"plugin evil 6.6.6: the host model is not granted to it: the operator has not granted it (`--grant PLUGIN`)");
     assert_eq!(errors[0], errors[1]);
 }
 
@@ -92,7 +92,7 @@ fn a_grant_to_a_plugin_that_does_not_ask_is_refused() {
     let error = ToolHost::of_components_with([("grid", GRID)], Limits::default(), grants)
         .expect_err("nobody asked");
     assert!(matches!(error, ToolError::NotGranted { missing: MissingKey::Manifest, .. }), "{error}");
-    assert_snapshot!(error, @"");
+    assert_snapshot!(error, @r#"plugin grid 0.1.0: the host model is not granted to it: its manifest does not ask for it ("asks": ["host_model"])"#);
 }
 
 #[test]
@@ -121,7 +121,13 @@ fn a_refusal_reaches_the_guest_by_its_kind() {
     let errors = cases.map(|(model, budget, kind)| {
         asking(3, kind).call_error_with(Limits::default(), granted(model, budget)).to_string()
     });
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r##"
+    plugin evil 6.6.6, tool `evil.tool`: model unavailable: model_calls: 2 are allowed in a batch
+    plugin evil 6.6.6, tool `evil.tool`: model unavailable: model_tokens: 15 are allowed in a batch
+    plugin evil 6.6.6, tool `evil.tool`: model unavailable: model_calls: 0 are allowed in a batch
+    plugin evil 6.6.6, tool `evil.tool`: model unavailable: the text is empty
+    plugin evil 6.6.6, tool `evil.tool`: model unavailable: the model failed
+    "##);
 }
 
 #[test]
@@ -137,7 +143,7 @@ fn a_completion_that_does_not_fit_is_the_guests_memory() {
     let ask = "(call $complete (i32.const 0) (i32.const 0) (i32.const 9) (i32.const 3072))";
     let guest = Guest::calling(Kind::Text, ask).asking();
     let grants = |bytes| granted(Model::Writes(bytes), ModelBudget::default());
-    assert_snapshot!(guest.call_error_with(Limits::default(), grants(200 << 20)), @"");
+    assert_snapshot!(guest.call_error_with(Limits::default(), grants(200 << 20)), @"plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742040 used, 134217728 allowed");
     let host = guest.host_with(Limits::default(), grants(1 << 20));
     guest.call(&host).expect("a megabyte fits");
 }
@@ -148,7 +154,7 @@ fn a_prompt_without_end_is_not_copied() {
         (call $complete (i32.const 0) (i32.const 0x5000000) (i32.const 9) (i32.const 3072))";
     let grants = granted(Model::Answers, ModelBudget::default());
     let error = Guest::calling(Kind::Text, ask).asking().call_error_with(Limits::default(), grants);
-    assert_snapshot!(error, @"");
+    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: stopped by the limit output_bytes: 67108865 used, 67108864 allowed");
 }
 
 #[test]

@@ -51,7 +51,14 @@ fn what_wasi_would_reach_ends_the_call_by_its_name() {
         let guest = guest(text).with("FUNCTIONS", r#"(data (i32.const 3072) "I\1b[2J fail")"#);
         guest.call_error(Limits::default()).to_string()
     });
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r##"
+    plugin evil 6.6.6, tool `evil.tool`: it failed: `wasi:clocks/monotonic-clock#subscribe-duration` is not there: plugins reach nothing
+    plugin evil 6.6.6, tool `evil.tool`: it failed: `wasi:sockets/tcp-create-socket#create-tcp-socket` is not there: plugins reach nothing
+    plugin evil 6.6.6, tool `evil.tool`: it failed: the plugin ended itself (`exit`)
+    plugin evil 6.6.6, tool `evil.tool`: it failed: 4294967296 random bytes asked for, at most 4096 are given
+    plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed; its last words: I [2J fai
+    plugin evil 6.6.6, tool `evil.tool`: stopped by the limit log_bytes: 69632 used, 65536 allowed
+    "##);
 }
 
 #[test]

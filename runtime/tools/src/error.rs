@@ -252,7 +252,7 @@ impl std::fmt::Display for Exceeded {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GraderFault {
     /// NaN, an infinity, or a number outside 0 to 1.
-    #[error("score {index} is {value}, not a number from 0 to 1")]
+    #[error("score {index} is {value:?}, not a number from 0 to 1")]
     OutOfRange {
         /// Which submission, from 0.
         index: usize,
