@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use selkie_edit::{Example, Grid, PlannedCall, Submission, Task, TextSource};
+use selkie_edit::{Example, Grid, PlannedCall, Submission, Task, TextSource, ToolKind};
 use selkie_tools::grading::Pair;
 use selkie_tools::{Grants, Limit, Limits, ToolError, ToolHost, Usage};
 use wit_component::StringEncoding;
@@ -179,14 +179,24 @@ impl Guest {
         load_error(&self.component())
     }
 
-    /// One call of its tool, whichever its kind, and what that took.
+    /// One call of its tool, and what that took.
     pub(crate) fn call(&self, host: &ToolHost) -> Result<Usage, ToolError> {
-        let planned = planned(host, "evil.tool");
-        match self.kind {
-            Kind::Old | Kind::Puzzle => host.augment(&planned, &[task()]).map(|result| result.peak),
-            Kind::Text => host.write(&planned, &[source()]).map(|result| result.peak),
-            Kind::Grader => host.compare(&planned, &[pair("12", "13")]).map(|result| result.peak),
-        }
+        let kind = match self.kind {
+            Kind::Old | Kind::Puzzle => ToolKind::PuzzleAugmenter,
+            Kind::Text => ToolKind::TextAugmenter,
+            Kind::Grader => ToolKind::Grader,
+        };
+        call_tool(host, "evil.tool", kind)
+    }
+}
+
+/// One small call of a tool, whichever its kind, and what that took.
+pub(crate) fn call_tool(host: &ToolHost, tool: &str, kind: ToolKind) -> Result<Usage, ToolError> {
+    let planned = planned(host, tool);
+    match kind {
+        ToolKind::PuzzleAugmenter => host.augment(&planned, &[task()]).map(|result| result.peak),
+        ToolKind::TextAugmenter => host.write(&planned, &[source()]).map(|result| result.peak),
+        ToolKind::Grader => host.compare(&planned, &[pair("12", "13")]).map(|result| result.peak),
     }
 }
 
