@@ -16,7 +16,10 @@ fn sources(folder: &str) -> String {
 
 /// The names of a source's tests.
 fn tests(source: &str) -> impl Iterator<Item = &str> {
-    source.split("#[test]\n").skip(1).filter_map(|rest| rest.split_once("fn ")?.1.split_once('('))
+    source
+        .split("#[test]\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("fn ")?.1.split_once('('))
         .map(|(name, _)| name)
 }
 
@@ -37,7 +40,9 @@ fn the_list_of_attacks_is_the_tests() {
         let [_, named, outcome] = cells[..] else { continue };
         wrong.extend(
             quoted(named)
-                .filter(|name| !["fn {}(", "    {}:"].iter().any(|form| all.contains(&form.replace("{}", name))))
+                .filter(|name| {
+                    !["fn {}(", "    {}:"].iter().any(|form| all.contains(&form.replace("{}", name)))
+                })
                 .map(|name| format!("`{name}` is no test")),
         );
         wrong.extend(

@@ -58,21 +58,25 @@ fn endless_recursion_meets_the_end_of_its_stack() {
 
 #[test]
 fn an_answer_that_lies_outside_the_memory_is_a_trap() {
-    let error = Guest::calling(Kind::Puzzle, "(local.set $count (i32.const 0x7ffffff))").call_error(Limits::default());
+    let error = Guest::calling(Kind::Puzzle, "(local.set $count (i32.const 0x7ffffff))")
+        .call_error(Limits::default());
     assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: it failed: list pointer/length out of bounds of memory");
 }
 
 /// A refusal of this kind whose message is a megabyte of one byte.
 fn refusal(kind: u8, byte: u8) -> Guest {
-    Guest::calling(Kind::Puzzle, &format!(
-        "(local.set $items (call $alloc (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 1048576)))
+    Guest::calling(
+        Kind::Puzzle,
+        &format!(
+            "(local.set $items (call $alloc (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 1048576)))
          (memory.fill (local.get $items) (i32.const {byte}) (i32.const 1048576))
          (i32.store8 (i32.const 2048) (i32.const 1))
          (i32.store8 (i32.const 2052) (i32.const {kind}))
          (i32.store (i32.const 2056) (local.get $items))
          (i32.store (i32.const 2060) (i32.const 1048576))
          (return (i32.const 2048))"
-    ))
+        ),
+    )
 }
 
 #[test]
@@ -106,8 +110,9 @@ fn a_panic_is_a_trap() {
 
 #[test]
 fn a_grid_with_too_few_cells_is_refused() {
-    let error = Guest::calling(Kind::Puzzle, "(i32.store8 (i32.add (local.get $items) (i32.const 8)) (i32.const 9))")
-        .call_error(Limits::default());
+    let error =
+        Guest::calling(Kind::Puzzle, "(i32.store8 (i32.add (local.get $items) (i32.const 8)) (i32.const 9))")
+            .call_error(Limits::default());
     assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: its answer is refused: task 0: 6 cells for a grid of 9x3");
 }
 
@@ -119,7 +124,8 @@ fn a_grid_of_no_size_is_refused() {
 
 #[test]
 fn colour_12_is_refused() {
-    let error = Guest::calling(Kind::Puzzle, 
+    let error = Guest::calling(
+        Kind::Puzzle,
         "(i32.store8 (i32.load (i32.add (local.get $items) (i32.const 12))) (i32.const 12))",
     )
     .call_error(Limits::default());
@@ -128,7 +134,8 @@ fn colour_12_is_refused() {
 
 #[test]
 fn a_task_of_countless_examples_is_refused() {
-    let error = Guest::calling(Kind::Puzzle, 
+    let error = Guest::calling(
+        Kind::Puzzle,
         "(i32.store (local.get $items)
             (call $alloc (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 2400)))
          (i32.store (i32.add (local.get $items) (i32.const 4)) (i32.const 100))",
@@ -156,8 +163,9 @@ fn a_guest_that_shows_its_seed_is_shown_none_when_it_says_that_seeds_do_not_matt
 fn state_does_not_survive_a_call() {
     let counts = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
         (if (i32.gt_u (global.get $calls) (i32.const 1)) (then unreachable))";
-    let component =
-        Guest::calling(Kind::Puzzle, counts).with("GLOBALS", "(global $calls (mut i32) (i32.const 0))").component();
+    let component = Guest::calling(Kind::Puzzle, counts)
+        .with("GLOBALS", "(global $calls (mut i32) (i32.const 0))")
+        .component();
     let host =
         ToolHost::of_components([("evil", component.as_slice())], Limits::default()).expect("it loads");
     for _ in 0..3 {

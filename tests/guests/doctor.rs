@@ -25,10 +25,7 @@ fn guests() -> BTreeMap<&'static str, Vec<u8>> {
         ("spin", calling(SPIN).component()),
         ("describe_spin", good().with("DESCRIBE", SPIN).component()),
         ("ask", Guest::describing(Kind::Text, asks).asking().with("CALL", ask).component()),
-        (
-            "grow_memory",
-            calling("(loop $more (drop (memory.grow (i32.const 256))) (br $more))").component(),
-        ),
+        ("grow_memory", calling("(loop $more (drop (memory.grow (i32.const 256))) (br $more))").component()),
         ("grow_table", calling(grow_table).component()),
         ("instances", many("(module)")),
         ("memories", many("(module (memory 0))")),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use insta::assert_snapshot;
 use selkie_tools::{Limits, ToolHost};
 
-use crate::guest::{GRID, Guest, Kind, assert_still_serving, report};
+use crate::guest::{GOOD, Guest, Kind, assert_still_serving, report};
 
 /// Where a guest's code runs: the kind of guest, the mark in its source, and what the text at it is wrapped in.
 const ENTRIES: [(&str, Kind, &str, [&str; 2]); 7] = [
@@ -18,8 +18,7 @@ const ENTRIES: [(&str, Kind, &str, [&str; 2]); 7] = [
     ("grade", Kind::Grader, "CALL", ["", ""]),
 ];
 
-const DEEP: &str =
-    "(func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (local.get 0))))";
+const DEEP: &str = "(func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (local.get 0))))";
 
 /// What the guest runs there.
 const ATTACKS: [(&str, &str); 6] = [
@@ -40,7 +39,7 @@ fn outcome(attack: &str, text: &str, kind: Kind, mark: &'static str, [before, af
     let component = guest.component();
     let limits = Limits { call_fuel: 20_000_000, describe_fuel: 20_000_000, ..Limits::default() };
     let start = Instant::now();
-    let error = match ToolHost::of_components([("evil", component.as_slice()), ("grid", GRID)], limits) {
+    let error = match ToolHost::of_components([("evil", component.as_slice()), ("good", &GOOD)], limits) {
         Err(error) => {
             report(start, &error);
             error

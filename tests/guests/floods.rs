@@ -8,10 +8,13 @@ use crate::guest::{Guest, Kind};
 /// An answer of so many tasks, all zero: no copy of anything is needed to make it.
 pub(crate) fn flood(tasks: usize) -> Guest {
     let bytes = tasks * 32;
-    Guest::calling(Kind::Puzzle, &format!(
-        "(local.set $items (call $alloc (i32.const 0) (i32.const 0) (i32.const 4) (i32.const {bytes})))
+    Guest::calling(
+        Kind::Puzzle,
+        &format!(
+            "(local.set $items (call $alloc (i32.const 0) (i32.const 0) (i32.const 4) (i32.const {bytes})))
          (local.set $count (i32.const {tasks}))"
-    ))
+        ),
+    )
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn an_answer_that_names_one_place_many_times_is_cut_before_it_is_copied() {
     assert_snapshot!(errors.join("\n"), @r##"
     plugin evil 6.6.6, tool `evil.tool`: stopped by the limit output_bytes: 67108865 used, 67108864 allowed
     plugin evil 6.6.6, tool `evil.tool`: stopped by the limit output_bytes: 67108865 used, 67108864 allowed
-    plugin evil 6.6.6, tool `evil.tool`: it failed: invalid utf-8 sequence of 1 bytes from index 2052
+    plugin evil 6.6.6, tool `evil.tool`: stopped by the limit output_bytes: 67108865 used, 67108864 allowed
     "##);
 }
 
@@ -121,12 +124,11 @@ fn a_text_that_is_not_utf_8_is_a_trap() {
 fn a_flood_of_log_ends_the_call() {
     let flood = "(loop $more (call $log (i32.const 4096) (i32.const 100)) (br $more))";
     let one = "(drop (memory.grow (i32.const 1536))) (call $log (i32.const 0) (i32.const 0x5000000))";
-    let errors = [flood, one].map(|text| {
-        Guest::calling(Kind::Puzzle, text).logging().call_error(Limits::default()).to_string()
-    });
+    let errors = [flood, one]
+        .map(|text| Guest::calling(Kind::Puzzle, text).logging().call_error(Limits::default()).to_string());
     assert_snapshot!(errors.join("\n"), @r##"
     plugin evil 6.6.6, tool `evil.tool`: stopped by the limit log_bytes: 65548 used, 65536 allowed
-    plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 268959760 used, 134217728 allowed
+    plugin evil 6.6.6, tool `evil.tool`: stopped by the limit output_bytes: 67108865 used, 67108864 allowed
     "##);
 }
 

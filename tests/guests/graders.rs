@@ -18,12 +18,12 @@ fn a_score_that_is_none_is_refused() {
     });
     assert_snapshot!(errors.join("\n"), @r##"
     plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is NaN, not a number from 0 to 1
-    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is -1, not a number from 0 to 1
-    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is 2, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is -1.0, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is 2.0, not a number from 0 to 1
     plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is inf, not a number from 0 to 1
     plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is -inf, not a number from 0 to 1
     plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is 1.0000000000000002, not a number from 0 to 1
-    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is -0.000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000005, not a number from 0 to 1
+    plugin evil 6.6.6, tool `evil.tool`: it cannot be believed: score 0 is -5e-324, not a number from 0 to 1
     "##);
 }
 
@@ -100,7 +100,8 @@ fn what_a_grader_says_is_cut() {
 #[test]
 fn a_grader_beside_other_tools_is_refused() {
     let manifest = manifest_of(Kind::Grader, "evil", r#""params":{"type":"object"}"#);
-    let other = r#"{"name":"evil.other","kind":"puzzle_augmenter","summary":"Evil.","params":{"type":"object"}},"#;
+    let other =
+        r#"{"name":"evil.other","kind":"puzzle_augmenter","summary":"Evil.","params":{"type":"object"}},"#;
     let manifest = manifest.replace(r#""tools":["#, &format!(r#""tools":[{other}"#));
     assert_snapshot!(Guest::describing(Kind::Grader, manifest).load_error(), @"plugin evil.wasm: its manifest is refused: graders beside other tools; a plugin that grades has graders alone");
 }

@@ -1,5 +1,6 @@
 //! Guests that are made to misbehave, and what is asked of the host that meets them.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use selkie_edit::{Example, Grid, PlannedCall, Submission, Task, TextSource, ToolKind};
@@ -8,6 +9,11 @@ use selkie_tools::{Grants, Limit, Limits, ToolError, ToolHost, Usage};
 use wit_component::StringEncoding;
 
 pub(crate) const GRID: &[u8] = include_bytes!("../../plugins/dist/grid.wasm");
+
+/// A plugin that gives tasks back as they are, beside every hostile one.
+pub(crate) static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    Guest::describing(Kind::Puzzle, manifest("good", r#""params":{"type":"object"}"#)).component()
+});
 
 /// Where a guest can write a line.
 const LOG: &str = r#"(import "selkie:plugin/log@0.2.0" "write" (func $log (param i32 i32)))"#;
@@ -157,7 +163,7 @@ impl Guest {
 
     pub(crate) fn host_with(&self, limits: Limits, grants: Grants) -> ToolHost {
         let component = self.component();
-        ToolHost::of_components_with([("evil", component.as_slice()), ("grid", GRID)], limits, grants)
+        ToolHost::of_components_with([("evil", component.as_slice()), ("good", &GOOD)], limits, grants)
             .expect("the guest loads")
     }
 
@@ -215,8 +221,7 @@ pub(crate) fn manifest(name: &str, tool: &str) -> String {
 /// The error of a component that does not load. Another host, made afterwards, must serve.
 pub(crate) fn load_error(component: &[u8]) -> ToolError {
     let start = Instant::now();
-    let error =
-        ToolHost::of_components([("evil.wasm", component)], Limits::default()).expect_err("refused");
+    let error = ToolHost::of_components([("evil.wasm", component)], Limits::default()).expect_err("refused");
     report(start, &error);
     error
 }
@@ -261,7 +266,7 @@ pub(crate) fn planned(host: &ToolHost, tool: &str) -> PlannedCall {
 }
 
 pub(crate) fn assert_still_serving(host: &ToolHost) {
-    let made = host.augment(&planned(host, "grid.identity"), &[task()]).expect("the grid plugin still works");
+    let made = host.augment(&planned(host, "good.tool"), &[task()]).expect("the good plugin still works");
     assert_eq!(made.made, [task()]);
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 use selkie_tools::{HostOptions, Limits, ToolError, ToolHost};
 
-use crate::guest::{GRID, Guest, Kind, assert_still_serving, manifest, planned};
+use crate::guest::{GOOD, Guest, Kind, assert_still_serving, manifest, planned};
 
 /// A tool that does nothing, and promises to swap heights and widths.
 fn liar() -> Guest {
@@ -52,11 +52,12 @@ fn a_quarantine_lasts_as_long_as_the_component() {
     let (plugins, cache) = (folder.path().join("plugins"), folder.path().join("cache"));
     std::fs::create_dir(&plugins).expect("a folder");
     let put = |component: &[u8]| std::fs::write(plugins.join("evil.wasm"), component).expect("a file");
-    std::fs::write(plugins.join("grid.wasm"), GRID).expect("a file");
+    std::fs::write(plugins.join("good.wasm"), &*GOOD).expect("a file");
     put(&liar().component());
     let host = |cache: Option<&Path>| {
         let options = HostOptions::new(Some(plugins.clone()));
-        ToolHost::new(HostOptions { built_in: false, cache: cache.map(Into::into), ..options }).expect("a host")
+        ToolHost::new(HostOptions { built_in: false, cache: cache.map(Into::into), ..options })
+            .expect("a host")
     };
     let first = host(Some(&cache));
     liar().call(&first).expect_err("a broken law");

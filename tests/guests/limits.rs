@@ -19,7 +19,7 @@ fn frugal() -> Guest {
     .logging()
 }
 
-/// Loads the guest beside the grid plugin (as in other tests) under these limits, and calls it with three tasks.
+/// Loads the guest under these limits, and calls it with three tasks.
 fn served(component: &[u8], limits: Limits) -> Result<Usage, ToolError> {
     let host = selkie_tools::ToolHost::of_components([("evil", component)], limits)?;
     let tasks = [task(), task(), task()];

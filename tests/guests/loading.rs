@@ -5,7 +5,9 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use selkie_tools::{HostOptions, Limit, Limits, ToolError, ToolHost};
 
-use crate::guest::{GRID, Guest, Kind, call_tool, limit_of, load_error, manifest, planned, task, with_instances};
+use crate::guest::{
+    GRID, Guest, Kind, call_tool, limit_of, load_error, manifest, planned, task, with_instances,
+};
 
 /// A function that describes the plugin by a megabyte of spaces.
 pub(crate) const HUGE_MANIFEST: &str = "(func $huge (result i32)
@@ -37,7 +39,8 @@ fn an_endless_describe_runs_out_of_fuel() {
 #[test]
 fn a_huge_manifest_is_not_read() {
     let huge = "(return (call $huge))";
-    let error = Guest::good(Kind::Puzzle).with("DESCRIBE", huge).with("FUNCTIONS", HUGE_MANIFEST).load_error();
+    let error =
+        Guest::good(Kind::Puzzle).with("DESCRIBE", huge).with("FUNCTIONS", HUGE_MANIFEST).load_error();
     assert_snapshot!(error, @"plugin evil.wasm, `describe`: stopped by the limit manifest_bytes: 262145 used, 262144 allowed");
 }
 
@@ -53,8 +56,10 @@ fn a_bad_manifest_is_refused_by_its_rule() {
         manifest("evil", r#""params":{"type":"object"}"#).replace("evil.tool", "rotate"),
         manifest("evil", r#""params":{"type":"object"}"#).replace("Evil.", "Evil.\\u001b[2J"),
     ];
-    let errors: Vec<String> =
-        errors.iter().map(|text| Guest::describing(Kind::Puzzle, text.as_str()).load_error().to_string()).collect();
+    let errors: Vec<String> = errors
+        .iter()
+        .map(|text| Guest::describing(Kind::Puzzle, text.as_str()).load_error().to_string())
+        .collect();
     assert_snapshot!(errors.join("\n"), @r##"
     plugin evil.wasm: its manifest is refused: not a manifest's JSON: EOF while parsing an object at line 1 column 1
     plugin evil.wasm: its manifest is refused: not a manifest's JSON: invalid type: sequence, expected u32 at line 1 column 1
@@ -80,8 +85,10 @@ fn a_hostile_parameter_schema_is_refused_by_its_rule() {
         r#"{"type":"string"}"#,
     ];
     let describe = |schema: &str| manifest("evil", &format!(r#""params":{schema}"#));
-    let errors: Vec<String> =
-        schemas.iter().map(|schema| Guest::describing(Kind::Puzzle, describe(schema)).load_error().to_string()).collect();
+    let errors: Vec<String> = schemas
+        .iter()
+        .map(|schema| Guest::describing(Kind::Puzzle, describe(schema)).load_error().to_string())
+        .collect();
     assert_snapshot!(errors.join("\n"), @r##"
     plugin evil.wasm: its manifest is refused: tool `evil.tool`: its parameter schema is deeper than 16
     plugin evil.wasm: its manifest is refused: tool `evil.tool`: its parameter schema has the keyword `$ref`; references are not allowed
@@ -95,7 +102,8 @@ fn a_hostile_parameter_schema_is_refused_by_its_rule() {
 
 #[test]
 fn a_tool_belongs_to_one_plugin() {
-    let thief = Guest::describing(Kind::Puzzle, 
+    let thief = Guest::describing(
+        Kind::Puzzle,
         manifest("evil", r#""params":{"type":"object"}"#).replace("evil.tool", "grid.flip"),
     );
     let thief = thief.component();
@@ -237,7 +245,10 @@ fn a_folder_of_plugins_is_loaded_by_name() {
     std::fs::write(folder.path().join("b.wasm"), Guest::good(Kind::Puzzle).component()).expect("a file");
     std::fs::write(folder.path().join("notes.txt"), "not a plugin").expect("a file");
     let host = ToolHost::new(options()).expect("a host");
-    assert_eq!(host.plugins().map(|plugin| plugin.name.as_str()).collect::<Vec<_>>(), ["grid", "text", "graders", "judge", "evil"]);
+    assert_eq!(
+        host.plugins().map(|plugin| plugin.name.as_str()).collect::<Vec<_>>(),
+        ["grid", "text", "graders", "judge", "evil"]
+    );
 
     std::fs::write(folder.path().join("a.wasm"), b"junk").expect("a file");
     assert_snapshot!(ToolHost::new(options()).expect_err("junk"), @"plugin `a.wasm`: not a WebAssembly component: it does not start like WebAssembly");

@@ -9,7 +9,7 @@ use selkie_tools::{
     ToolHost,
 };
 
-use crate::guest::{GRID, Guest, Kind, assert_still_serving, limit_of};
+use crate::guest::{GOOD, Guest, Kind, assert_still_serving, limit_of};
 
 /// A host model that does one thing, whatever it is asked.
 #[derive(Clone, Copy)]
@@ -45,7 +45,8 @@ pub(crate) fn granted(model: Model, budget: ModelBudget) -> Grants {
 }
 
 /// One question, its result at 3072: (tag, log-probability, tokens) or (tag, kind, message).
-const ASK: &str = "(call $likelihood (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 3072))";
+const ASK: &str =
+    "(call $likelihood (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 3072))";
 
 /// Asks so many times, and hands the first refusal on if it is of this kind.
 pub(crate) fn asking(times: usize, kind: u8) -> Guest {
@@ -88,11 +89,11 @@ fn what_the_operator_does_not_grant_is_refused_at_the_call() {
 
 #[test]
 fn a_grant_to_a_plugin_that_does_not_ask_is_refused() {
-    let grants = Grants::of(Arc::new(Model::Answers)).with("grid", ModelBudget::default());
-    let error = ToolHost::of_components_with([("grid", GRID)], Limits::default(), grants)
+    let grants = Grants::of(Arc::new(Model::Answers)).with("good", ModelBudget::default());
+    let error = ToolHost::of_components_with([("good", GOOD.as_slice())], Limits::default(), grants)
         .expect_err("nobody asked");
     assert!(matches!(error, ToolError::NotGranted { missing: MissingKey::Manifest, .. }), "{error}");
-    assert_snapshot!(error, @r#"plugin grid 0.1.0: the host model is not granted to it: its manifest does not ask for it ("asks": ["host_model"])"#);
+    assert_snapshot!(error, @r#"plugin good 6.6.6: the host model is not granted to it: its manifest does not ask for it ("asks": ["host_model"])"#);
 }
 
 #[test]

@@ -94,7 +94,9 @@ fn all_answers(host: &ToolHost) -> Vec<String> {
         let call = PlannedCall { seed: 9, ..planned(host, &spec.name, &params) };
         let shown = |answer: String| format!("{} {}: {answer}", call.tool, call.params);
         answers.push(shown(match spec.kind {
-            selkie_edit::ToolKind::PuzzleAugmenter => format!("{:?}", host.augment(&call, &sample_tasks(9, 3))),
+            selkie_edit::ToolKind::PuzzleAugmenter => {
+                format!("{:?}", host.augment(&call, &sample_tasks(9, 3)))
+            }
             selkie_edit::ToolKind::TextAugmenter => format!("{:?}", host.write(&call, &sources)),
             selkie_edit::ToolKind::Grader => [
                 format!("{:?}", host.compare(&call, &pairs)),

@@ -50,7 +50,7 @@ fn busy(rounds: u64) -> Guest {
 fn the_death_of_one_guest_does_not_shorten_the_life_of_another() {
     let limits = Limits { call_fuel: 1 << 60, deadline: Duration::from_secs(2), ..Limits::default() };
     let spinner = Guest::calling(Kind::Puzzle, "(loop $forever (br $forever))").component();
-    let manifest = crate::guest::manifest("good", r#""params":{"type":"object"}"#);
+    let manifest = crate::guest::manifest("busy", r#""params":{"type":"object"}"#);
     // How long a round takes here, so that the good guest comes near to its deadline and not over it.
     let rounds = 20_000_000;
     let start = Instant::now();
@@ -58,14 +58,13 @@ fn the_death_of_one_guest_does_not_shorten_the_life_of_another() {
     trial.call(&trial.host(limits.clone())).expect("an answer");
     let half = (rounds as f64 * 0.5 / start.elapsed().as_secs_f64()) as u64;
     let good = busy(half).saying(manifest).component();
-    let components = [("evil", spinner.as_slice()), ("good", good.as_slice())];
+    let components = [("evil", spinner.as_slice()), ("busy", good.as_slice())];
     let host = ToolHost::of_components(components, limits).expect("they load");
     let evil = planned(&host, "evil.tool");
     std::thread::scope(|scope| {
-        let killed: Vec<_> = (0..2)
-            .map(|_| scope.spawn(|| host.augment(&evil, &[task()]).expect_err("a deadline")))
-            .collect();
-        let call = planned(&host, "good.tool");
+        let killed: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| host.augment(&evil, &[task()]).expect_err("a deadline"))).collect();
+        let call = planned(&host, "busy.tool");
         while !killed.iter().all(|call| call.is_finished()) {
             host.augment(&call, &[task()]).expect("the good guest has its own time");
         }
@@ -75,19 +74,19 @@ fn the_death_of_one_guest_does_not_shorten_the_life_of_another() {
         }
     });
     // The engine is as good as new.
-    host.augment(&planned(&host, "good.tool"), &[task()]).expect("an answer");
+    host.augment(&planned(&host, "busy.tool"), &[task()]).expect("an answer");
 }
 
 /// The runtime's one worker is in the guest: nothing else of the runtime runs, its timers neither.
 #[test]
 fn deadlines_hold_on_a_starved_single_threaded_runtime() {
     let guest = Guest::calling(Kind::Puzzle, "(loop $forever (br $forever))");
-    let limits =
-        Limits { call_fuel: 1 << 60, deadline: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { call_fuel: 1 << 60, deadline: Duration::from_millis(100), ..Limits::default() };
     let host = guest.host(limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let (error, timer) = runtime.block_on(async {
-        let timer = tokio::spawn(tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>()));
+        let timer =
+            tokio::spawn(tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>()));
         let call = async { guest.call(&host) };
         // Were the deadline a task of the runtime, this would not return.
         (call.await.expect_err("a deadline"), timer.await)

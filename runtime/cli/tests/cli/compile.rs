@@ -64,9 +64,8 @@ fn a_compiler_that_does_not_end_is_killed_at_its_deadline() {
 #[test]
 fn a_compiler_that_fails_or_lies_is_an_error() {
     let place = TestEnvironment::new();
-    let errors = ["exit 3", "kill -9 $$", "echo nonsense", "printf 'not today'; exit 1", ":"].map(|command| {
-        host(&place, shell(command), Duration::from_secs(60)).expect_err(command).to_string()
-    });
+    let errors = ["exit 3", "kill -9 $$", "echo nonsense", "printf 'not today'; exit 1", ":"]
+        .map(|command| host(&place, shell(command), Duration::from_secs(60)).expect_err(command).to_string());
     assert_snapshot!(errors.join("\n"), @r##"
     the plugin engine does not start: the process that compiles ended with exit status: 3
     the plugin engine does not start: the process that compiles ended with signal: 9 (SIGKILL)

@@ -49,8 +49,7 @@ fn doctor_finds_everything_needed() {
     let lines = report["lines"].as_array().expect("lines");
     let mut names: Vec<&str> = lines.iter().map(|line| line["name"].as_str().expect("a name")).collect();
     names.dedup();
-    let all =
-        ["program", "cpu", "memory", "gpu", "device", "model", "tools", "attack", "home", "plugins"];
+    let all = ["program", "cpu", "memory", "gpu", "device", "model", "tools", "attack", "home", "plugins"];
     assert_eq!(names, all);
     let attacks = lines.iter().filter(|line| line["name"] == "attack").map(|line| {
         let (how, after) = line["found"].as_str().expect("text").split_once(" after ").expect("a time");
