@@ -7,11 +7,19 @@ use selkie_tools::{Limits, ToolHost};
 
 use crate::guest::{GOOD, Guest, Kind, assert_still_serving, report};
 
+const AFTER_DESCRIBE: &str =
+    r#"(func (export "cabi_post_selkie:plugin/manifest@0.2.0#describe") (param i32) "#;
+
+const AFTER_AUGMENT: &str =
+    r#"(func (export "cabi_post_selkie:plugin/puzzle-augmenter@0.2.0#augment") (param i32) "#;
+
 /// Where a guest's code runs: the kind of guest, the mark in its source, and what the text at it is wrapped in.
-const ENTRIES: [(&str, Kind, &str, [&str; 2]); 7] = [
+const ENTRIES: [(&str, Kind, &str, [&str; 2]); 9] = [
     ("start", Kind::Puzzle, "FUNCTIONS", ["(start $main) (func $main ", ")"]),
     ("describe", Kind::Puzzle, "DESCRIBE", ["", ""]),
     ("cabi_realloc", Kind::Puzzle, "REALLOC", ["", ""]),
+    ("post-return of describe", Kind::Puzzle, "FUNCTIONS", [AFTER_DESCRIBE, ")"]),
+    ("post-return of augment", Kind::Puzzle, "FUNCTIONS", [AFTER_AUGMENT, ")"]),
     ("augment 0.1", Kind::Old, "CALL", ["", ""]),
     ("augment", Kind::Puzzle, "CALL", ["", ""]),
     ("write", Kind::Text, "CALL", ["", ""]),
@@ -71,6 +79,8 @@ fn no_entry_point_is_outside_the_limits() {
     spin in start: plugin evil, `describe`: stopped by the limit fuel: 20000000 used, 20000000 allowed
     spin in describe: plugin evil, `describe`: stopped by the limit fuel: 20000000 used, 20000000 allowed
     spin in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    spin in post-return of describe: plugin evil, `describe`: stopped by the limit fuel: 20000000 used, 20000000 allowed
+    spin in post-return of augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
     spin in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
     spin in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
     spin in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit fuel: 20000000 used, 20000000 allowed
@@ -78,6 +88,8 @@ fn no_entry_point_is_outside_the_limits() {
     grow memory in start: plugin evil, `describe`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
     grow memory in describe: plugin evil, `describe`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
     grow memory in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow memory in post-return of describe: plugin evil, `describe`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
+    grow memory in post-return of augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
     grow memory in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
     grow memory in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
     grow memory in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 134742024 used, 134217728 allowed
@@ -85,6 +97,8 @@ fn no_entry_point_is_outside_the_limits() {
     grow table in start: plugin evil, `describe`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
     grow table in describe: plugin evil, `describe`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
     grow table in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    grow table in post-return of describe: plugin evil, `describe`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
+    grow table in post-return of augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
     grow table in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
     grow table in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
     grow table in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit memory_bytes: 136524296 used, 134217728 allowed
@@ -92,6 +106,8 @@ fn no_entry_point_is_outside_the_limits() {
     recurse in start: plugin evil, `describe`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
     recurse in describe: plugin evil, `describe`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
     recurse in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    recurse in post-return of describe: plugin evil, `describe`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
+    recurse in post-return of augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
     recurse in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
     recurse in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
     recurse in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit stack_bytes: 524288 used, 524288 allowed
@@ -99,6 +115,8 @@ fn no_entry_point_is_outside_the_limits() {
     trap in start: plugin evil, `describe`: it failed: wasm trap: wasm `unreachable` instruction executed
     trap in describe: plugin evil, `describe`: it failed: wasm trap: wasm `unreachable` instruction executed
     trap in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
+    trap in post-return of describe: plugin evil, `describe`: it failed: wasm trap: wasm `unreachable` instruction executed
+    trap in post-return of augment: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
     trap in augment 0.1: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
     trap in augment: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
     trap in write: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: wasm `unreachable` instruction executed
@@ -106,6 +124,8 @@ fn no_entry_point_is_outside_the_limits() {
     flood the log in start: plugin evil, `describe`: it failed: wasm trap: uninitialized element
     flood the log in describe: plugin evil, `describe`: stopped by the limit log_bytes: 65551 used, 65536 allowed
     flood the log in cabi_realloc: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: cannot leave component instance
+    flood the log in post-return of describe: plugin evil, `describe`: it failed: wasm trap: cannot leave component instance
+    flood the log in post-return of augment: plugin evil 6.6.6, tool `evil.tool`: it failed: wasm trap: cannot leave component instance
     flood the log in augment: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit log_bytes: 65551 used, 65536 allowed
     flood the log in write: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit log_bytes: 65551 used, 65536 allowed
     flood the log in grade: plugin evil 6.6.6, tool `evil.tool`: stopped by the limit log_bytes: 65551 used, 65536 allowed

@@ -274,7 +274,7 @@ pub(crate) fn assert_still_serving(host: &ToolHost) {
 /// keeps its numbers.
 pub(crate) fn with_instances(component: &[u8], module: &str, copies: usize) -> Vec<u8> {
     let module = wat::parse_str(module).expect("a module");
-    let index = core_modules(component);
+    let index = sections_of(component, 1);
     let mut instances = leb(copies);
     for _ in 0..copies {
         instances.push(0);
@@ -284,12 +284,12 @@ pub(crate) fn with_instances(component: &[u8], module: &str, copies: usize) -> V
     [component.to_vec(), section(1, &module), section(2, &instances)].concat()
 }
 
-fn section(id: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [vec![id], leb(content.len()), content.to_vec()].concat()
 }
 
 /// An unsigned number as WebAssembly writes it.
-fn leb(mut number: usize) -> Vec<u8> {
+pub(crate) fn leb(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = (number & 0x7f) as u8;
@@ -301,11 +301,11 @@ fn leb(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// How many core modules a component has at its top level.
-fn core_modules(component: &[u8]) -> usize {
-    let (mut at, mut modules) = (8, 0);
+/// How many sections of a kind a component has at its top level: each core module and each component is one.
+pub(crate) fn sections_of(component: &[u8], id: u8) -> usize {
+    let (mut at, mut found) = (8, 0);
     while at < component.len() {
-        modules += usize::from(component[at] == 1);
+        found += usize::from(component[at] == id);
         at += 1;
         let (mut size, mut shift) = (0, 0);
         loop {
@@ -319,5 +319,5 @@ fn core_modules(component: &[u8]) -> usize {
         }
         at += size;
     }
-    modules
+    found
 }

@@ -6,7 +6,8 @@ use insta::assert_snapshot;
 use selkie_tools::{HostOptions, Limit, Limits, ToolError, ToolHost};
 
 use crate::guest::{
-    GRID, Guest, Kind, call_tool, limit_of, load_error, manifest, planned, task, with_instances,
+    GRID, Guest, Kind, call_tool, leb, limit_of, load_error, manifest, planned, section, sections_of, task,
+    with_instances,
 };
 
 /// A function that describes the plugin by a megabyte of spaces.
@@ -328,4 +329,55 @@ fn a_truncated_component_is_refused_or_has_all_its_code() {
             assert!(is_named);
         }
     }
+}
+
+/// A component with another one in it, which is instantiated with it.
+fn with_inner(component: &[u8], inner: &str) -> Vec<u8> {
+    let inner = wat::parse_str(inner).expect("a component");
+    let index = sections_of(component, 4);
+    let instance = [vec![1, 0], leb(index), vec![0]].concat();
+    [component.to_vec(), section(4, &inner), section(5, &instance)].concat()
+}
+
+/// Handles are the host's memory, and no memory of the guest's.
+#[test]
+fn a_flood_of_handles_of_its_own_is_refused() {
+    let flood = r#"(component
+        (type $handle (resource (rep i32)))
+        (core func $new (canon resource.new $handle))
+        (core module $m
+            (import "host" "new" (func $new (param i32) (result i32)))
+            (func $main (loop $more (drop (call $new (i32.const 0))) (br $more)))
+            (start $main))
+        (core instance (instantiate $m (with "host" (instance (export "new" (func $new)))))))"#;
+    let component = with_inner(&Guest::good(Kind::Puzzle).component(), flood);
+    assert_snapshot!(load_error(&component), @"plugin evil.wasm: not of the world selkie:plugin/puzzle-plugin, text-plugin or grader-plugin: cannot allocate another handle: store handle limit exceeded");
+}
+
+#[test]
+fn types_that_double_and_names_without_number_are_refused_in_short() {
+    // Each type is two of the one before it: 2^64 in the end.
+    let mut doubling = String::from("(component (type $t0 (tuple u8 u8))");
+    for index in 1..64 {
+        let before = index - 1;
+        doubling += &format!("(type $t{index} (tuple $t{before} $t{before}))");
+    }
+    doubling += "(import \"f\" (func (param \"a\" $t63))))";
+    let imports: String =
+        (0..5000).map(|index| format!("(import \"a{index}-{}\" (func))", "b".repeat(400))).collect();
+    let many = format!("(component {imports})");
+    let errors = [doubling, many].map(|text| {
+        let error = load_error(&wat::parse_str(&text).expect("a component")).to_string();
+        error.replace(&"b".repeat(400), "b*400")
+    });
+    assert_snapshot!(errors.join("\n"), @r##"
+    plugin evil.wasm: not a WebAssembly component: failed to parse WebAssembly module: effective type size exceeds the limit of 1000000 (at offset 0x54)
+    plugin evil.wasm: it imports a0-b*400, a1-b*400, a2-b*400, a3-b*400, a4-b*400, a5-b*400, a6-b*400, a7-b*400 and 4992 more, which no plugin is given
+    "##);
+}
+
+#[test]
+fn countless_instances_are_counted_and_not_made() {
+    let good = Guest::good(Kind::Puzzle).component();
+    assert_snapshot!(load_error(&with_instances(&good, "(module)", 1_000_000)), @"plugin evil.wasm: not a WebAssembly component: failed to parse WebAssembly module: instances count exceeds limit of 1000 (at offset 0xb46)");
 }

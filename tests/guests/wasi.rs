@@ -79,3 +79,9 @@ fn the_clock_stands_still_and_randomness_is_the_seed() {
     assert_eq!(cells(1), cells(1));
     assert_ne!(cells(1), cells(2));
 }
+
+#[test]
+fn a_flood_of_handles_ends_the_call() {
+    let error = guest("(loop $more (drop (call $stdout)) (br $more))").call_error(Limits::default());
+    assert_snapshot!(error, @"plugin evil 6.6.6, tool `evil.tool`: it failed: cannot allocate another handle: store handle limit exceeded");
+}
