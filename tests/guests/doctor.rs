@@ -11,6 +11,20 @@ use crate::loading::HUGE_MANIFEST;
 
 const SPIN: &str = "(loop $forever (br $forever))";
 
+/// A function of 25 kB for which the compiler needs seconds: its time grows with the product of loops and variables.
+fn slow() -> String {
+    const LOOPS: usize = 1000;
+    let get = |variable: usize| format!("(local.get {})", variable % LOOPS);
+    let loops: String = (0..LOOPS)
+        .map(|at| {
+            let sum = format!("(i32.add {} {})", get(at * 7), get(at * 13));
+            format!("(loop $l{at} (local.set {at} {sum}) (br_if $l{at} {})", get(at * 3))
+        })
+        .collect();
+    let (variables, ends) = ("i32 ".repeat(LOOPS), ")".repeat(LOOPS));
+    format!("(module (func (export \"slow\") (param {variables}) {loops} {ends}))")
+}
+
 /// Every guest, by its name in `runtime/tools/hostile`.
 fn guests() -> BTreeMap<&'static str, Vec<u8>> {
     let good = || Guest::good(Kind::Puzzle);
@@ -22,6 +36,7 @@ fn guests() -> BTreeMap<&'static str, Vec<u8>> {
     let log = "(loop $more (call $log (i32.const 4096) (i32.const 100)) (br $more))";
     let many = |module| with_instances(&good().component(), module, 40);
     BTreeMap::from([
+        ("slow_to_compile", with_instances(&good().component(), &slow(), 1)),
         ("spin", calling(SPIN).component()),
         ("describe_spin", good().with("DESCRIBE", SPIN).component()),
         ("ask", Guest::describing(Kind::Text, asks).asking().with("CALL", ask).component()),

@@ -34,7 +34,7 @@ macro_rules! built_in {
 }
 
 /// The components that are part of the binary: name, bytes, manifest.
-pub(crate) const BUILT_IN: [(&str, &[u8], &str); 4] =
+const BUILT_IN: [(&str, &[u8], &str); 4] =
     [built_in!("grid"), built_in!("text"), built_in!("graders"), built_in!("judge")];
 
 /// What a host loads and how it confines it.

@@ -1,6 +1,6 @@
 //! What the limits are worth on this machine: hostile guests, each run into the limit that it is made for.
 //!
-//! The guests are in `hostile/`, one or two kilobytes each; `tests/guests/doctor.rs` has their source.
+//! The guests are in `hostile/`, three kilobytes each but for one; `tests/guests/doctor.rs` has their source.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use selkie_edit::{PlannedCall, TextSource, ToolKind};
 
 use crate::compile::Compiler;
 use crate::error::ToolError;
-use crate::host::{BUILT_IN, HostOptions, ToolHost};
+use crate::host::{HostOptions, ToolHost};
 use crate::laws::sample_tasks;
 use crate::limits::{Limit, Limits};
 use crate::model::{Completion, Grants, HostModel, Likelihood, ModelBudget, ModelError};
@@ -18,8 +18,11 @@ use crate::worker::Worker;
 /// The deadline of the guests that are to meet it. With the usual one nobody would wait for the result.
 const DEADLINE: Duration = Duration::from_millis(200);
 
-/// The time that the compiler gets where it is to be cut short: less than a process takes to start.
-const COMPILE: Duration = Duration::from_millis(1);
+/// The time that the compiler gets for [`SLOW`], in place of the usual one.
+const COMPILE: Duration = Duration::from_millis(500);
+
+/// Compiles for some seconds: a thousand loops in one another, and a thousand variables.
+const SLOW: &[u8] = include_bytes!("../hostile/slow_to_compile.wasm");
 
 /// The plugin that is granted the host model.
 const ASKS: &str = "asks";
@@ -128,7 +131,7 @@ fn oversize(limits: &Limits) -> Death {
     Death { attack: "an oversize component", limit: Limit::ComponentBytes, ended, after: start.elapsed() }
 }
 
-/// A component of ours, and no time for it.
+/// Small, valid, and more than the compiler can do in the time.
 fn slow_to_compile(limits: &Limits, worker: &Worker) -> Death {
     let options = HostOptions {
         worker: Some(worker.clone()),
@@ -136,9 +139,8 @@ fn slow_to_compile(limits: &Limits, worker: &Worker) -> Death {
         ..HostOptions::new(None)
     };
     let start = Instant::now();
-    let (name, bytes, _) = BUILT_IN[0];
-    let ended = Compiler::new(&options).and_then(|compiler| compiler.component(name, bytes)).err();
     let attack = "a component that takes long to compile";
+    let ended = Compiler::new(&options).and_then(|compiler| compiler.component(attack, SLOW)).err();
     Death { attack, limit: Limit::CompileMs, ended, after: start.elapsed() }
 }
 

@@ -72,7 +72,7 @@ fn doctor_finds_everything_needed() {
     a flood of log: ended by log_bytes (65536)
     a flood of manifest: ended by manifest_bytes (262144)
     an oversize component: ended by component_bytes (33554432)
-    a component that takes long to compile: ended by compile_ms (1, shortened for this)
+    a component that takes long to compile: ended by compile_ms (500, shortened for this)
     "##);
 }
 
