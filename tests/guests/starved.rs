@@ -45,19 +45,19 @@ fn busy(rounds: u64) -> Guest {
     )
 }
 
-/// Two plugins on one engine: one runs into its deadline again and again, the other uses up most of its own.
+/// Two plugins on one engine: one runs into its deadline, twice at once, the other works on beside it.
 #[test]
 fn the_death_of_one_guest_does_not_shorten_the_life_of_another() {
-    let limits = Limits { call_fuel: 1 << 60, deadline: Duration::from_secs(2), ..Limits::default() };
+    let limits = Limits { call_fuel: 1 << 60, deadline: Duration::from_secs(3), ..Limits::default() };
     let spinner = Guest::calling(Kind::Puzzle, "(loop $forever (br $forever))").component();
     let manifest = crate::guest::manifest("busy", r#""params":{"type":"object"}"#);
-    // How long a round takes here, so that the good guest comes near to its deadline and not over it.
+    // How long a round takes here: a call of the good guest takes a good part of its deadline, and not all.
     let rounds = 20_000_000;
     let start = Instant::now();
     let trial = busy(rounds);
     trial.call(&trial.host(limits.clone())).expect("an answer");
-    let half = (rounds as f64 * 0.5 / start.elapsed().as_secs_f64()) as u64;
-    let good = busy(half).saying(manifest).component();
+    let part = (rounds as f64 * 0.4 / start.elapsed().as_secs_f64()) as u64;
+    let good = busy(part).saying(manifest).component();
     let components = [("evil", spinner.as_slice()), ("busy", good.as_slice())];
     let host = ToolHost::of_components(components, limits).expect("they load");
     let evil = planned(&host, "evil.tool");
@@ -70,7 +70,7 @@ fn the_death_of_one_guest_does_not_shorten_the_life_of_another() {
         }
         for error in killed {
             let error = error.join().expect("a thread");
-            assert_eq!(limit_of(&error), (Limit::DeadlineMs, 2000), "{error}");
+            assert_eq!(limit_of(&error), (Limit::DeadlineMs, 3000), "{error}");
         }
     });
     // The engine is as good as new.

@@ -1,7 +1,7 @@
 //! The sandboxed plugin host: the only crate that knows wasmtime.
 //!
 //! A plugin is a WebAssembly component of a world in `schemas/wit`. What it can do is compute, within limits that
-//! are on by default and each proven by a hostile guest (`tests/guests.rs`); the one thing that it can ask for is
+//! are on by default and each proven by a hostile guest (`tests/guests`); the one thing that it can ask for is
 //! the host model, which takes two keys. [`ToolHost`] loads plugins and calls their tools; [`build`] makes one from
 //! a Rust crate.
 
