@@ -1,4 +1,4 @@
-;; A plugin of the right world that can be made to misbehave: `;;HERE` marks are replaced by a test.
+;; A plugin of the 0.1 world that can be made to misbehave: `;;HERE` marks are replaced by a test.
 ;; Memory: the manifest is put at 4096; everything that is allocated grows upwards from $next.
 (module
   (memory (export "memory") 8)
@@ -26,14 +26,14 @@
     (i32.const 1024))
   (data (i32.const 4096) "MANIFEST_TEXT")
 
-  ;; `$tasks` and `$count` are the batch as the canonical ABI lays it out, so answering with them is the
+  ;; `$items` and `$count` are the batch as the canonical ABI lays it out, so answering with them is the
   ;; identity. The result at 2048 is (tag, list) or (tag, kind, message).
   (func (export "selkie:plugin/puzzle-augmenter@0.1.0#augment")
     (param $tool i32) (param $tool_size i32) (param $params i32) (param $params_size i32) (param $seed i64)
-    (param $tasks i32) (param $count i32) (result i32)
-    ;;AUGMENT
+    (param $items i32) (param $count i32) (result i32)
+    ;;CALL
     (i32.store8 (i32.const 2048) (i32.const 0))
-    (i32.store (i32.const 2052) (local.get $tasks))
+    (i32.store (i32.const 2052) (local.get $items))
     (i32.store (i32.const 2056) (local.get $count))
     (i32.const 2048))
   ;;FUNCTIONS

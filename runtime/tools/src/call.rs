@@ -170,7 +170,7 @@ impl Callee<'_> {
             return limit(Limit::DeadlineMs, deadline, elapsed());
         }
         let reason = scrub(&error.root_cause().to_string(), ERROR_BYTES_MAX);
-        // wasmtime has no type for these two; tests/guests.rs notices when it words them anew.
+        // wasmtime has no type for these two; tests/guests notices when it words them anew.
         if reason.contains("fuel allocated for hostcalls has been exhausted") {
             let (name, max) = attempt.output;
             return limit(name, max as u64, max as u64 + 1);

@@ -83,7 +83,11 @@ impl Compiler {
 
     /// The laws that tools of a component were found to break, by earlier hosts with this cache.
     pub(crate) fn quarantined(&self, digest: &str) -> Vec<BrokenLaw> {
-        let kept = || fs::read(self.cache.as_deref()?.join(format!("{digest}.quarantine.json"))).ok();
+        let kept = || {
+            let folder = self.cache.as_deref()?;
+            let text = fs::read(folder.join(format!("{digest}.quarantine.json"))).ok()?;
+            is_ours(folder).then_some(text)
+        };
         kept().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
@@ -203,5 +207,20 @@ mod tests {
         assert!(!is_ours(&cache));
         compiler(&cache).component("empty", EMPTY).expect("it compiles all the same");
         assert_eq!(fs::read_dir(&cache).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn a_quarantine_is_believed_only_from_our_own_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = folder.path().join("cache");
+        let compiler = compiler(&cache);
+        let broken: BrokenLaw = serde_json::from_str(
+            r#"{"law":"shape","tool":"a.b","params":"{}","seed":0,"input":"[]","found":"It grew."}"#,
+        )
+        .expect("a broken law");
+        compiler.quarantine("digest", &broken);
+        assert_eq!(compiler.quarantined("digest"), [broken]);
+        fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).expect("a mode");
+        assert_eq!(compiler.quarantined("digest"), []);
     }
 }

@@ -10,6 +10,9 @@ use crate::manifest::ManifestError;
 use crate::model::MissingKey;
 use crate::native::NativeError;
 
+/// Names in one error.
+const NAMES_SHOWN_MAX: usize = 8;
+
 /// A plugin that does not load, or a call that failed. `plugin` is its name and version, or the file's name as
 /// long as the plugin has not said who it is.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,7 @@ pub enum ToolError {
         reason: String,
     },
     /// A component that wants what this host does not have.
-    #[error("plugin {plugin}: it imports {}, which no plugin is given", imports.join(", "))]
+    #[error("plugin {plugin}: it imports {}, which no plugin is given", some(imports))]
     Imports {
         /// The plugin.
         plugin: String,
@@ -252,7 +255,7 @@ impl std::fmt::Display for Exceeded {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GraderFault {
     /// NaN, an infinity, or a number outside 0 to 1.
-    #[error("score {index} is {value}, not a number from 0 to 1")]
+    #[error("score {index} is {value:?}, not a number from 0 to 1")]
     OutOfRange {
         /// Which submission, from 0.
         index: usize,
@@ -283,6 +286,13 @@ impl ToolError {
 
 fn said(last_words: &str) -> String {
     if last_words.is_empty() { String::new() } else { format!("; its last words: {last_words}") }
+}
+
+/// The first of the names: a component may have very many.
+fn some(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMES_SHOWN_MAX);
+    let shown = names.iter().take(NAMES_SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 fn short(plugin: &PluginId) -> &str {

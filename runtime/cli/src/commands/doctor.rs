@@ -9,7 +9,7 @@ use selkie_learn::{
     Compute, DeviceChoice, LearnError, ModelFiles, NoCuda, Sequence, bundled, cpu_kernels, cpu_threads, score,
 };
 use selkie_store::{Error, Store};
-use selkie_tools::{ToolHost, build};
+use selkie_tools::{Death, Limit, ToolError, ToolHost, build, self_test};
 use serde::Serialize;
 
 use crate::args::{DoctorArgs, PluginsArgs};
@@ -80,6 +80,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, CommandError> {
         lines.push(model("pup-puzzles", Domain::Puzzle, &compute));
     }
     lines.push(tools(&args.plugins));
+    lines.extend(attacks(&args.plugins));
     lines.push(home(&settings::home(&args.home)));
     lines.push(plugin_build());
     let ok = lines.iter().all(|line| line.state != State::Fault);
@@ -207,6 +208,32 @@ fn tools(args: &PluginsArgs) -> Line {
                 None => "the binary is damaged: install it again".to_owned(),
             },
         ),
+    }
+}
+
+/// How long hostile guests live here, one line each.
+fn attacks(args: &PluginsArgs) -> Vec<Line> {
+    let options = settings::host(args);
+    self_test(&options.limits, options.worker.as_ref()).iter().map(attack).collect()
+}
+
+fn attack(death: &Death) -> Line {
+    let Death { attack, limit, ended, after } = death;
+    match ended {
+        Some(ToolError::Limit(exceeded)) if exceeded.limit == *limit => {
+            let is_shortened = matches!(limit, Limit::DeadlineMs | Limit::CompileMs);
+            let max = exceeded.max.to_string() + if is_shortened { ", shortened for this" } else { "" };
+            let after = after.as_secs_f64() * 1e3;
+            Line::ok("attack", format!("{attack}: ended by {limit} ({max}) after {after:.1} ms"))
+        }
+        other => {
+            let instead = other.as_ref().map_or("it was served".to_owned(), |error| chain(error));
+            Line::fault(
+                "attack",
+                format!("{attack}: the limit {limit} did not end it: {instead}"),
+                "use no plugins that you do not trust, and report this with the version and the platform",
+            )
+        }
     }
 }
 

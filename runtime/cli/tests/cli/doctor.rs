@@ -15,6 +15,7 @@ fn stable(text: &str) -> String {
         (r"(?m)^OK  *memory .*", "[MEMORY]"),
         (r"(?m)^(OK|NOTE)  *plugins .*(\n {16}.*)?", "[PLUGINS]"),
         (r"[0-9]+ tools of [^\n]*", "[TOOLS]"),
+        (r"(?m)(^OK  *attack .*\n)+", "[ATTACKS]\n"),
     ];
     lines.iter().fold(text.to_owned(), |text, (pattern, name)| {
         Regex::new(pattern).expect("a pattern").replace_all(&text, *name).into_owned()
@@ -36,6 +37,7 @@ fn doctor_finds_everything_needed() {
     OK    model     pup-facts ([DIGEST]) opens and computes
     OK    model     pup-puzzles ([DIGEST]) opens and computes
     OK    tools     [TOOLS]
+    [ATTACKS]
     OK    home      [TEMP]/home: nothing kept yet, writable
     [PLUGINS]
     ");
@@ -44,14 +46,34 @@ fn doctor_finds_everything_needed() {
     assert!(text.contains("gpu"), "{text}");
     let report = place.run(&["doctor", "--json"], "").json();
     assert_eq!(report["ok"], true);
-    let names: Vec<&str> = report["lines"]
-        .as_array()
-        .expect("lines")
-        .iter()
-        .map(|line| line["name"].as_str().expect("a name"))
-        .collect();
-    let all = ["program", "cpu", "memory", "gpu", "device", "model", "model", "tools", "home", "plugins"];
+    let lines = report["lines"].as_array().expect("lines");
+    let mut names: Vec<&str> = lines.iter().map(|line| line["name"].as_str().expect("a name")).collect();
+    names.dedup();
+    let all = ["program", "cpu", "memory", "gpu", "device", "model", "tools", "attack", "home", "plugins"];
     assert_eq!(names, all);
+    let attacks = lines.iter().filter(|line| line["name"] == "attack").map(|line| {
+        let (how, after) = line["found"].as_str().expect("text").split_once(" after ").expect("a time");
+        assert!(after.ends_with(" ms"), "{after}");
+        how
+    });
+    assert_snapshot!(attacks.collect::<Vec<_>>().join("\n"), @r##"
+    an endless loop: ended by fuel (2000000000)
+    an endless loop that fuel does not see: ended by deadline_ms (200, shortened for this)
+    an endless loop in `describe`: ended by fuel (100000000)
+    waiting for a host model that does not answer: ended by deadline_ms (200, shortened for this)
+    growing a memory: ended by memory_bytes (134217728)
+    growing a table: ended by memory_bytes (134217728)
+    many instances: ended by instances (32)
+    many memories: ended by memories (8)
+    many tables: ended by tables (16)
+    endless recursion: ended by stack_bytes (524288)
+    a flood of tasks: ended by output_items (65536)
+    a flood of bytes: ended by output_bytes (67108864)
+    a flood of log: ended by log_bytes (65536)
+    a flood of manifest: ended by manifest_bytes (262144)
+    an oversize component: ended by component_bytes (33554432)
+    a component that takes long to compile: ended by compile_ms (500, shortened for this)
+    "##);
 }
 
 #[test]
@@ -76,6 +98,7 @@ fn doctor_says_what_to_do() {
     OK    model     pup-puzzles ([DIGEST]) opens and computes
     FAULT tools     cannot read `plugins.txt`: Not a directory (os error 20)
                     look at the components of `plugins.txt` with `selkie plugin check`
+    [ATTACKS]
     FAULT home      file is a file, and a store needs a folder there
                     name another folder with `--home`
     [PLUGINS]

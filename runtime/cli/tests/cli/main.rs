@@ -5,6 +5,8 @@ mod adapt;
 mod arc_twelve;
 mod bad_input;
 mod bench;
+#[cfg(unix)]
+mod compile;
 mod doctor;
 mod dropped_in;
 mod edits_and_tools;
