@@ -2,7 +2,7 @@
 //!
 //! wasmtime does not bound the time that a component takes to compile, and a thread cannot be ended; so a process
 //! of this program compiles ([`crate::worker`]). Without one (a program that embeds the host and names no worker)
-//! the component is compiled here, and its size is the only bound.
+//! a thread does: at the deadline the host goes on and refuses the component, but the thread works to its end.
 //!
 //! What was compiled is kept under the component's digest, the version and configuration of the compiler, in a
 //! folder that belongs to this user alone. It is native code: whoever can write there can run code as this user. A
@@ -12,6 +12,8 @@ use std::fs;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::Component;
@@ -57,7 +59,7 @@ impl Compiler {
             reason: scrub(reason, ERROR_BYTES_MAX),
         };
         let Some(worker) = &self.worker else {
-            let component = Component::new(&self.clocked.engine, bytes);
+            let component = self.compiled_here(bytes).ok_or_else(|| self.overdue(origin))?;
             let component = component.map_err(|error| refuse(&format!("{error:#}")))?;
             if let (Some(file), Ok(code)) = (kept, component.serialize()) {
                 keep(&file, &code);
@@ -66,10 +68,7 @@ impl Compiler {
         };
         let code = worker.compile(bytes, self.deadline).map_err(|error| match error {
             CompileError::Refused(reason) => refuse(&reason),
-            CompileError::Deadline => {
-                let max = millis(self.deadline);
-                ToolError::limit(origin, "compilation", Limit::CompileMs, max, max)
-            }
+            CompileError::Deadline => self.overdue(origin),
             CompileError::Worker(reason) => {
                 ToolError::Engine { reason: format!("the process that compiles {reason}") }
             }
@@ -100,6 +99,25 @@ impl Compiler {
         // Without a disk the tool is still not called by this host.
         let _ = serde_json::to_vec(&all)
             .map(|text| fs::write(folder.join(format!("{digest}.quarantine.json")), text));
+    }
+
+    fn overdue(&self, origin: &str) -> ToolError {
+        let max = millis(self.deadline);
+        ToolError::limit(origin, "compilation", Limit::CompileMs, max, max)
+    }
+
+    /// What the compiler says, unless the deadline passes first.
+    fn compiled_here(&self, bytes: &[u8]) -> Option<wasmtime::Result<Component>> {
+        let (engine, bytes) = (self.clocked.engine.clone(), bytes.to_vec());
+        let (sender, receiver) = mpsc::channel();
+        let work = move || {
+            // Nobody listens any more when the deadline has passed.
+            let _ = sender.send(Component::new(&engine, bytes));
+        };
+        match thread::Builder::new().name("selkie-compiler".into()).spawn(work) {
+            Ok(_) => receiver.recv_timeout(self.deadline).ok(),
+            Err(error) => Some(Err(error.into())),
+        }
     }
 
     /// `DIGEST-CONFIGURATION.cwasm`.
@@ -222,5 +240,20 @@ mod tests {
         assert_eq!(compiler.quarantined("digest"), [broken]);
         fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).expect("a mode");
         assert_eq!(compiler.quarantined("digest"), []);
+    }
+
+    #[test]
+    fn without_a_worker_the_host_does_not_wait_longer_than_the_deadline_either() {
+        let slow = include_bytes!("../hostile/slow_to_compile.wasm");
+        let here = Compiler {
+            deadline: Duration::from_millis(50),
+            cache: None,
+            ..compiler(Path::new("/nonexistent"))
+        };
+        let error = here.component("slow", slow).map(drop).expect_err("it takes seconds");
+        assert_eq!(
+            error.to_string(),
+            "plugin slow, compilation: stopped by the limit compile_ms: 50 used, 50 allowed"
+        );
     }
 }
