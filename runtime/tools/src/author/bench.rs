@@ -1,5 +1,6 @@
 //! What tools use of each budget, and how long a batch takes.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use selkie_edit::derive_seed;
@@ -16,7 +17,10 @@ use crate::work::Batch;
 /// Percent of a budget above which an author should look: twice the work would not fit.
 pub const WARN_PERCENT: f64 = 50.0;
 
-/// Sets of parameters that are tried for each tool.
+/// Sets of parameters that are drawn for each tool. Defaults come often.
+const PARAMS_DRAWN: usize = 64;
+
+/// How many different ones of them are tried.
 const PARAMS_TRIED: usize = 8;
 
 /// What the tools of a plugin use.
@@ -37,9 +41,9 @@ pub struct ToolBench {
     pub tool: String,
     /// Its most expensive batch; none when no batch came to an answer.
     pub measured: Option<Measured>,
-    /// Batches that failed, and the first of their errors.
+    /// Batches that failed. If all did, they were tried again with half of their items, until one came to an answer.
     pub failed: usize,
-    /// The first of their errors.
+    /// The first failure: how many items there were, and why.
     pub error: Option<String>,
 }
 
@@ -101,7 +105,10 @@ pub fn bench(opened: Opened, repeats: u16, seed: u64) -> Result<BenchReport, Aut
     let trials = tools.iter().map(|tool| {
         let seed = derive_seed(seed, &tool.name);
         let work = first_batch(&sample_items(tool.kind, tool.takes, items, seed), items);
-        let mut params = sample_params(&tool.params, PARAMS_TRIED, seed);
+        let mut params = sample_params(&tool.params, PARAMS_DRAWN, seed);
+        let mut known = HashSet::new();
+        params.retain(|params| known.insert(params.to_string()));
+        params.truncate(PARAMS_TRIED);
         if params.is_empty() {
             params.push(Value::Object(Map::new()));
         }
@@ -134,44 +141,61 @@ fn first_batch(items: &Items, items_max: usize) -> Items {
 }
 
 fn report(opened: &Opened, trials: Vec<(String, Vec<Trial>)>, repeats: u16) -> BenchReport {
-    let tools = trials.iter().map(|(tool, trials)| measure(opened, tool, trials, repeats)).collect();
+    let tools = trials.into_iter().map(|(tool, trials)| measure(opened, tool, trials, repeats)).collect();
     BenchReport { plugin: opened.plugin.name.clone(), version: opened.plugin.version.clone(), tools }
 }
 
-fn measure(opened: &Opened, tool: &str, trials: &[Trial], repeats: u16) -> ToolBench {
-    let run = |trial: &Trial| -> Result<Done, ToolError> {
-        let Trial { params, seed, items } = trial;
-        opened.host.once(&opened.plugin, &Batch { tool, params, seed: *seed, work: items.work() })
-    };
-    let (mut peak, mut worst, mut errors) = (Usage::default(), None, Vec::new());
-    for trial in trials {
-        match run(trial) {
-            Ok(Done { usage, .. }) => {
-                peak = peak.max(usage);
-                worst = worst.filter(|(fuel, _)| *fuel >= usage.fuel).or(Some((usage.fuel, trial)));
+/// All trials; and where none comes to an answer, again with half of their items.
+fn measure(opened: &Opened, tool: String, mut trials: Vec<Trial>, repeats: u16) -> ToolBench {
+    let (mut failed, mut error) = (0, None);
+    loop {
+        let (mut peak, mut worst) = (Usage::default(), None);
+        for trial in &trials {
+            match trial.run(opened, &tool) {
+                Ok(Done { usage, .. }) => {
+                    peak = peak.max(usage);
+                    worst = worst.filter(|(fuel, _)| *fuel >= usage.fuel).or(Some((usage.fuel, trial)));
+                }
+                Err(failure) => {
+                    failed += 1;
+                    error.get_or_insert(format!("{} items: {failure}", trial.items.len()));
+                }
             }
-            Err(error) => errors.push(error.to_string()),
         }
-    }
-    let measured = worst.map(|(_, trial)| {
-        let mut times: Vec<f64> = (0..repeats.max(1))
-            .map(|_| {
-                let start = Instant::now();
-                // It came to an answer before, and does again.
-                let _ = run(trial);
-                start.elapsed().as_secs_f64() * 1000.0
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        Measured {
+        let measured = worst.map(|(_, trial)| Measured {
             items: trial.items.len(),
             params: trial.params.clone(),
             budgets: budgets(&peak, opened.host.limits()),
-            milliseconds: times[times.len() / 2],
-            repeats: repeats.max(1),
+            milliseconds: trial.milliseconds(opened, &tool, repeats),
+            repeats,
+        });
+        let more = trials.iter().map(|trial| trial.items.len()).max().unwrap_or(0);
+        if measured.is_some() || more <= 1 {
+            return ToolBench { tool, measured, failed, error };
         }
-    });
-    ToolBench { tool: tool.into(), measured, failed: errors.len(), error: errors.into_iter().next() }
+        for trial in &mut trials {
+            trial.items = first_batch(&trial.items, trial.items.len().div_ceil(2));
+        }
+    }
+}
+
+impl Trial {
+    fn run(&self, opened: &Opened, tool: &str) -> Result<Done, ToolError> {
+        let Trial { params, seed, items } = self;
+        opened.host.once(&opened.plugin, &Batch { tool, params, seed: *seed, work: items.work() })
+    }
+
+    /// The median of so many runs of a trial that comes to an answer.
+    fn milliseconds(&self, opened: &Opened, tool: &str, repeats: u16) -> f64 {
+        let time = |_| {
+            let start = Instant::now();
+            let _ = self.run(opened, tool);
+            start.elapsed().as_secs_f64() * 1000.0
+        };
+        let mut times: Vec<f64> = (0..repeats).map(time).collect();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+    }
 }
 
 fn budgets(used: &Usage, limits: &Limits) -> Vec<BudgetUse> {

@@ -58,7 +58,7 @@ fn tool_text(tool: &ToolBench) -> String {
         }
     }
     match (&tool.error, tool.failed, &tool.measured) {
-        (Some(error), failed, _) => text += &format!("  {failed} batches failed: {error}\n"),
+        (Some(error), failed, _) => text += &format!("  {failed} batches failed, the first of {error}\n"),
         (None, _, None) => text += "  not measured: no case of it has an answer\n",
         (None, _, Some(_)) => {}
     }

@@ -1,0 +1,160 @@
+//! `selkie plugin`, with the built-in components: no compiler is needed.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::support::{TestEnvironment, repository, tree};
+
+/// A file of `plugins`, as an argument.
+fn plugins(name: &str) -> String {
+    repository().join("plugins").join(name).display().to_string()
+}
+
+#[test]
+fn new_plugins_of_every_kind_and_language_are_whole() {
+    let env = TestEnvironment::new();
+    let rows = [
+        (vec!["rusty"], "src/lib.rs", "rusty.swap_colors"),
+        (vec!["rusty-text", "--kind", "text"], "src/lib.rs", "rusty_text.windows"),
+        (vec!["judge2", "--kind", "grader"], "src/lib.rs", "judge2.shared_words"),
+        (vec!["snake", "--language", "python"], "snake.py", "snake.rotate"),
+        (vec!["script-y", "--language", "javascript"], "script_y.js", "script_y.rotate"),
+        (vec!["sea", "--language", "c"], "sea.c", "sea.rotate"),
+    ];
+    for (args, main, tool) in rows {
+        let said = env.run(&[&["plugin", "new"], &args[..]].concat(), "").succeeds();
+        assert!(said.starts_with(args[0]), "{said}");
+        let read = |name: &str| std::fs::read_to_string(env.path(args[0]).join(name)).expect("a file");
+        for name in [main, "cases.json"] {
+            assert!(read(name).contains(tool), "{tool} is not in {name}");
+        }
+        assert!(read("README.md").contains(args[0]) && read(".gitignore").contains("target"));
+        assert!(env.path(args[0]).join("schemas/wit/since_v0.2.0/worlds.wit").is_file());
+        for (path, bytes) in tree(&env.path(args[0])) {
+            let text = String::from_utf8(bytes).expect("text");
+            assert!(!text.contains("starter_") && !text.contains("../../schemas"), "{}", path.display());
+        }
+    }
+    assert_snapshot!(env.run(&["plugin", "new", "rusty"], ""), @"");
+    assert_snapshot!(env.run(&["plugin", "new", "Rusty/../x"], ""), @"");
+    assert_snapshot!(env.run(&["plugin", "new", "while"], ""), @"");
+    assert_snapshot!(env.run(&["plugin", "new", "sea2", "--language", "c", "--kind", "text"], ""), @"");
+    assert!(!env.path("sea2").exists() && !env.path("while").exists());
+}
+
+#[test]
+fn check_says_what_a_plugin_is_and_which_laws_hold() {
+    let env = TestEnvironment::new();
+    let check = |name: &str| env.run(&["plugin", "check", &plugins(name), "--cases", "20"], "");
+    assert_snapshot!(check("dist/judge.wasm"), @"");
+    let graders = ["plugin", "check", &plugins("dist/graders.wasm"), "--cases", "20", "--json"];
+    let graders = env.run(&graders, "").json();
+    assert_eq!((&graders["kept"], &graders["contract"]), (&json!(true), &json!("0.2")), "{graders:#}");
+    let f1 = &graders["tools"][1];
+    assert_eq!(f1["laws"]["symmetric"], json!({ "outcome": "held", "cases": 20 }), "{f1:#}");
+    assert_snapshot!(check("text/cases.json"), @"");
+}
+
+#[test]
+fn cases_run_in_the_sandbox_and_the_first_difference_is_shown() {
+    let env = TestEnvironment::new();
+    let test = |plugin: &str, cases: &str| {
+        env.run(&["plugin", "test", &plugins(&format!("dist/{plugin}.wasm")), "--cases", cases], "")
+    };
+    for plugin in ["grid", "text", "graders", "judge"] {
+        assert!(
+            test(plugin, &plugins(&format!("{plugin}/cases.json"))).succeeds().contains("all as expected")
+        );
+    }
+    let cases = json!([
+        { "name": "a wrong cell", "tool": "grid.transpose",
+          "tasks": [{ "train": [{ "input": [[1, 2]], "output": [[3]] }], "test": [{ "input": [[4]], "output": [[5]] }] }],
+          "made": [{ "train": [{ "input": [[1], [7]], "output": [[3]] }], "test": [{ "input": [[4]], "output": [[5]] }] }] },
+        { "name": "another error", "tool": "grid.rotate", "params": { "degrees": 45 },
+          "tasks": [], "error": "unsupported_input" },
+        { "name": "no such tool", "tool": "grid.rotat", "tasks": [], "error": "unknown_tool" },
+    ]);
+    env.write("cases.json", cases.to_string());
+    assert_snapshot!(test("grid", "cases.json"), @"");
+    env.write("cases.json", json!([{ "tool": "grid.rotate", "tasks": [], "mode": [] }]).to_string());
+    assert_snapshot!(test("grid", "cases.json"), @"");
+    assert_snapshot!(env.run(&["plugin", "test", &plugins("dist/grid.wasm")], ""), @"");
+}
+
+#[test]
+fn bench_shows_what_is_used_of_each_limit() {
+    let env = TestEnvironment::new();
+    let bench = |more: &[&str]| env.run(&[&["plugin", "bench"], more].concat(), "");
+    let (graders, judge) = (plugins("dist/graders.wasm"), plugins("dist/judge.wasm"));
+    let report = bench(&[&graders, "--repeats", "1", "--json"]).json();
+    for tool in report["tools"].as_array().expect("tools") {
+        assert_eq!((&tool["failed"], &tool["measured"]["items"]), (&json!(0), &json!(1024)), "{tool:#}");
+        let fuel = &tool["measured"]["budgets"][0];
+        assert!(fuel["limit"] == "fuel" && fuel["used"].as_u64() > Some(0), "{tool:#}");
+    }
+    // A batch as large as the host's asks the model more than it may: the largest half of it that fits is measured.
+    let report = bench(&[&judge, "--repeats", "1", "--json"]).json();
+    let tool = &report["tools"][0];
+    assert!(tool["error"].as_str().is_some_and(|error| error.contains("model_calls")), "{tool:#}");
+    assert!(tool["measured"]["budgets"][4]["used"].as_u64() > Some(0), "{tool:#}");
+    let (grid, cases) = (plugins("dist/grid.wasm"), plugins("grid/cases.json"));
+    let over = bench(&[&grid, "--cases", &cases, "--repeats", "1", "--fail-over", "0.8"]);
+    assert_eq!(over.code, Some(1), "{over}");
+    assert_snapshot!(over.stderr, @"");
+    assert_eq!(bench(&[&grid, "--cases", &cases, "--repeats", "1", "--fail-over", "60"]).code, Some(0));
+}
+
+#[test]
+fn a_tool_of_one_component_runs_and_its_log_is_shown() {
+    let env = TestEnvironment::new();
+    let grid = plugins("dist/grid.wasm");
+    let run = |args: &[&str]| env.run(&[&["plugin", "run", &grid], args].concat(), "[[1,2,3]]");
+    assert_snapshot!(run(&["grid.rotate", "--params", r#"{"degrees":90}"#, "--log"]), @"");
+    assert_snapshot!(run(&["text.split"]), @"");
+}
+
+#[test]
+fn a_component_is_inspected_even_if_it_is_refused() {
+    let env = TestEnvironment::new();
+    let inspect = |file: &str| env.run(&["plugin", "inspect", file], "");
+    assert_snapshot!(inspect(&plugins("dist/judge.wasm")).to_string().replace(&plugins(""), ""), @"");
+    let wat = r#"(component
+        (import "wasi:clocks/wall-clock@0.2.0" (instance (export "now" (func))))
+        (import "evil:network/sockets" (instance (export "open" (func)))))"#;
+    env.write("greedy.wasm", wat::parse_str(wat).expect("a component"));
+    env.write(
+        "future.wasm",
+        wat::parse_str(r#"(component (instance $i) (export "selkie:plugin/manifest@0.9.1" (instance $i)))"#)
+            .expect("a component"),
+    );
+    env.write("text.wasm", "not WebAssembly");
+    for (file, snapshot) in [("greedy.wasm", ""), ("future.wasm", ""), ("text.wasm", "")] {
+        let _ = snapshot;
+        println!("{}", inspect(file));
+    }
+    let json = env.run(&["plugin", "inspect", "greedy.wasm", "--json"], "");
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(json["imports"][1], json!({ "name": "evil:network/sockets", "needs": "refused" }));
+}
+
+#[test]
+fn a_plugin_is_packed_if_it_keeps_its_word() {
+    let env = TestEnvironment::new();
+    let (graders, cases) = (plugins("dist/graders.wasm"), plugins("graders/cases.json"));
+    let pack =
+        |cases: &str, out: &str| env.run(&["plugin", "pack", &graders, "--cases", cases, "--out", out], "");
+    assert_snapshot!(pack(&cases, "one"), @"");
+    pack(&cases, "two").succeeds();
+    let files = |folder: &str| tree(&env.path(folder)).into_values().collect::<Vec<_>>();
+    assert!(files("one") == files("two"), "the same plugin, other files");
+    let list = std::fs::read_to_string(env.path("one/graders-0.1.0.json")).expect("the list");
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(list["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(
+        std::fs::read(env.path("one/graders-0.1.0.wasm")).expect("a copy"),
+        std::fs::read(&graders).expect("it")
+    );
+    env.write("cases.json", r#"[{"tool": "grade.token_f1", "submissions": [{"answers": {"left": "a b", "right": "b"}}], "made": [0.5]}]"#);
+    assert_snapshot!(pack("cases.json", "three"), @"");
+    assert!(!env.path("three").exists());
+}
