@@ -192,9 +192,9 @@ impl NewPlugin {
         let head = format!("[[package]]\nname = \"{}\"\n", self.name);
         let own =
             format!("{head}version = \"0.1.0\"\ndependencies = [\n \"selkie-sdk\",\n \"serde\",\n]\n\n");
-        let is_later = |entry: &&str| entry.lines().nth(1) > head.lines().nth(1);
+        let is_later = |entry: &str| entry.lines().nth(1) > head.lines().nth(1);
         let mut parts: Vec<&str> = known.split_inclusive("\n\n").collect();
-        let at = parts.iter().position(|part| part.starts_with("[[package]]") && is_later(&part));
+        let at = parts.iter().position(|part| part.starts_with("[[package]]") && is_later(part));
         parts.insert(at.unwrap_or(parts.len()), &own);
         parts.concat()
     }

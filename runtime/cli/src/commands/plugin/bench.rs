@@ -20,11 +20,10 @@ pub(super) fn run(args: &PluginBenchArgs) -> Result<ExitCode, CommandError> {
     }
     let Some(percent) = args.fail_over else { return Ok(ExitCode::SUCCESS) };
     let over: Vec<String> = report.over(percent).map(|(tool, budget)| over(tool, budget)).collect();
-    if over.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    match over.is_empty() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(CommandError::no(format!("over {percent}%: {}", over.join(", ")))),
     }
-    eprintln!("no: over {percent}%: {}", over.join(", "));
-    Ok(ExitCode::FAILURE)
 }
 
 fn over(tool: &str, budget: Option<&BudgetUse>) -> String {
