@@ -1,5 +1,7 @@
 //! `selkie plugin`, with the built-in components: no compiler is needed.
 
+use std::path::Path;
+
 use insta::assert_snapshot;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -64,6 +66,32 @@ fn new_plugins_of_every_kind_and_language_are_whole() {
     error: there is no starter for a text augmenter in C: only Rust has one for each kind
     ");
     assert!(!env.path("sea2").exists() && !env.path("while").exists());
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a skipped test says why")]
+fn new_plugins_in_rust_build_and_keep_their_word() {
+    if std::env::var_os("SELKIE_BUILD_PLUGINS").is_none() {
+        println!("skipped: set SELKIE_BUILD_PLUGINS=1 to build plugins from source");
+        return;
+    }
+    if let Err(error) = selkie_tools::build::toolchain() {
+        println!("skipped: {error}");
+        return;
+    }
+    let env = TestEnvironment::new();
+    for kind in ["puzzle", "text", "grader"] {
+        let name = format!("new-{kind}");
+        env.run(&["plugin", "new", &name, "--kind", kind], "").succeeds();
+        let mut pack = env.command(&["plugin", "pack", &name, "--out", "dist"]);
+        for variable in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
+            pack.envs(std::env::var_os(variable).map(|value| (variable, value)));
+        }
+        // Kept between runs of this test: the standard library may have to be built.
+        pack.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("guide"));
+        let packed = env.finish(pack, "").succeeds();
+        assert!(packed.contains("laws checked") && !packed.contains(" 0 cases"), "{packed}");
+    }
 }
 
 #[test]

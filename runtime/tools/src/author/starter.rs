@@ -238,3 +238,35 @@ fn write(path: &Path, text: &str) -> Result<(), AuthorError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_plugins_lock_file_is_the_sdks_with_its_own_package_in_its_place() {
+        let lock = |name: &str| {
+            NewPlugin { name: name.into(), kind: ToolKind::Grader, language: Language::Rust }.lock()
+        };
+        for name in ["aa", "selkie-a", "serde_j", "zz"] {
+            let text = lock(name);
+            let names: Vec<&str> = text.lines().filter(|line| line.starts_with("name = ")).collect();
+            assert!(names.is_sorted() && names.contains(&&*format!("name = \"{name}\"")), "{names:?}");
+            assert!(text.contains("\n\n[[package]]\nname = \"selkie-sdk\"") && !text.contains("\n\n\n"));
+        }
+    }
+
+    #[test]
+    fn names_are_the_manifests_and_leave_room_for_a_tools() {
+        let is_refused = |name: &str| {
+            let plugin = NewPlugin { name: name.into(), kind: ToolKind::Grader, language: Language::C };
+            matches!(plugin.check_name(), Err(AuthorError::Name { .. }))
+        };
+        for name in ["", "A", "1a", "a.b", "../a", "a b", "selkie-sdk", "serde", "fn", &"a".repeat(49)] {
+            assert!(is_refused(name), "{name}");
+        }
+        for name in ["a", "a-1", "my_tool", &"a".repeat(48)] {
+            assert!(!is_refused(name), "{name}");
+        }
+    }
+}
