@@ -31,7 +31,7 @@ pub(super) fn run(args: &PluginCheckArgs) -> Result<ExitCode, CommandError> {
         let tools: String = laws.tools.iter().map(ToString::to_string).collect();
         let broken = match laws.broken().count() {
             0 => "every law that was tested held\n".to_owned(),
-            count => format!("{count} of the laws are broken\n"),
+            count => format!("laws broken: {count}\n"),
         };
         crate::commands::print(&format!("{}{model}{tools}{broken}", super::headline(&opened)))?;
     }
