@@ -63,7 +63,7 @@ impl Walk<'_> {
         }
         shell.env("PATH", path.expect("a path")).env("NO_COLOR", "1").env("LC_ALL", "C");
         shell.env("SELKIE_CACHE", self.env.path("cache"));
-        // Kept between runs of this test: the standard library may have to be built.
+        // Kept between runs: what is built for this machine need not be built again.
         shell.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("guide"));
         let output = shell.output().expect("a shell");
         let (stdout, stderr) =

@@ -87,7 +87,7 @@ fn new_plugins_in_rust_build_and_keep_their_word() {
         for variable in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
             pack.envs(std::env::var_os(variable).map(|value| (variable, value)));
         }
-        // Kept between runs of this test: the standard library may have to be built.
+        // Kept between runs: what is built for this machine need not be built again.
         pack.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("guide"));
         let packed = env.finish(pack, "").succeeds();
         assert!(packed.contains("laws checked") && !packed.contains(" 0 cases"), "{packed}");
