@@ -1,5 +1,6 @@
 //! What the user typed.
 
+mod plugin;
 mod text;
 
 use std::path::PathBuf;
@@ -12,6 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
+pub(crate) use self::plugin::{
+    PluginBenchArgs, PluginBuildArgs, PluginCheckArgs, PluginCommand, PluginInspectArgs, PluginNewArgs,
+    PluginPackArgs, PluginRunArgs, PluginTestArgs, PluginVerifyArgs, StarterLanguage,
+};
 pub(crate) use self::text::{GenerateArgs, GrammarArgs, LengthArgs, ScoreArgs, TextModelArgs, TrainArgs};
 
 /// Self-editing language models: adapt a model to a puzzle or a passage by a self-edit it writes itself
@@ -37,7 +42,7 @@ pub(crate) enum Command {
     /// List the loaded tools, or run one
     #[command(subcommand)]
     Tool(ToolCommand),
-    /// Build and check plugins
+    /// Write a plugin: begin, build, check, test, measure and pack it
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Train a small base model from one of the generated worlds
@@ -279,44 +284,6 @@ pub(crate) struct ToolRunArgs {
     pub(crate) plugins: GrantArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-}
-
-/// `selkie plugin ...`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
-    /// Compile a plugin to a component
-    Build(PluginBuildArgs),
-    /// Load a component as selkie would and list its tools
-    Check(PluginCheckArgs),
-    /// Rebuild the committed built-in plugins (a dist folder) from source and compare
-    Verify(PluginVerifyArgs),
-}
-
-/// `selkie plugin build`.
-#[derive(Debug, Args)]
-pub(crate) struct PluginBuildArgs {
-    /// The plugin's crate
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// Where the component goes [default: NAME.wasm beside the crate's manifest]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-}
-
-/// `selkie plugin check`.
-#[derive(Debug, Args)]
-pub(crate) struct PluginCheckArgs {
-    /// The component
-    #[arg(value_name = "FILE.wasm")]
-    pub(crate) component: PathBuf,
-}
-
-/// `selkie plugin verify`.
-#[derive(Debug, Args)]
-pub(crate) struct PluginVerifyArgs {
-    /// The dist folder
-    #[arg(value_name = "DIR", default_value = "plugins/dist")]
-    pub(crate) dist: PathBuf,
 }
 
 /// A generated world.

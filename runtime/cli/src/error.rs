@@ -30,6 +30,11 @@ pub(crate) struct CommandError {
 }
 
 impl CommandError {
+    /// A no.
+    pub(crate) fn no(message: impl Into<String>) -> CommandError {
+        CommandError { kind: Kind::No, message: message.into(), hints: Vec::new() }
+    }
+
     /// A wrong input.
     pub(crate) fn input(message: impl Into<String>) -> CommandError {
         CommandError { kind: Kind::Input, message: message.into(), hints: Vec::new() }

@@ -25,15 +25,20 @@ pub(crate) fn home(args: &HomeArgs) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(".selkie"))
 }
 
-/// How plugins are loaded: with compiled code kept in the user's cache folder ($SELKIE_CACHE, else that of the
-/// desktop), and this program as the worker.
+/// How plugins are loaded.
 pub(crate) fn host(args: &PluginsArgs) -> HostOptions {
+    HostOptions { native: args.native.clone(), plugins: args.plugins.clone(), ..plain_host() }
+}
+
+/// The built-in plugins alone; with compiled code kept in the user's cache folder ($SELKIE_CACHE, else that of the
+/// desktop), and this program as the worker.
+pub(crate) fn plain_host() -> HostOptions {
     let cache = variable("SELKIE_CACHE").or_else(|| {
         let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
         base.map(|base| base.join("selkie"))
     });
     let worker = std::env::current_exe().ok().map(|program| Worker { program, args: vec!["worker".into()] });
-    HostOptions { cache, worker, native: args.native.clone(), ..HostOptions::new(args.plugins.clone()) }
+    HostOptions { cache, worker, ..HostOptions::new(None) }
 }
 
 fn variable(name: &str) -> Option<PathBuf> {

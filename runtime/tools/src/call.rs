@@ -29,6 +29,7 @@ pub(crate) struct Callee<'a> {
 pub(crate) struct Done {
     pub(crate) made: Made,
     pub(crate) usage: Usage,
+    pub(crate) log: String,
 }
 
 /// What a call used of its budgets.
@@ -129,7 +130,7 @@ impl Callee<'_> {
             };
         let made = Answered { plugin: self.plugin, batch }.checked(made)?;
         let usage = usage(&attempt, &store, &made);
-        Ok(Done { made, usage })
+        Ok(Done { made, usage, log: store.data().log.text().to_owned() })
     }
 
     fn store(&self, attempt: &Attempt<'_>, model: ModelAccess, seed: u64) -> Result<Store<State>, ToolError> {
@@ -210,7 +211,7 @@ pub(crate) fn run_native(
     let made = Answered { plugin, batch }.checked(made)?;
     let usage =
         Usage { output_items: made.items() as u64, log_bytes: reply.log.len() as u64, ..Usage::default() };
-    Ok(Done { made, usage })
+    Ok(Done { made, usage, log: reply.log })
 }
 
 /// What a native plugin's failure is called, wherever a component has a name for the same.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use selkie_edit::PluginId;
 use sha2::{Digest, Sha256};
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::call::{self, Callee, Done};
 use crate::compile::Compiler;
@@ -73,6 +73,14 @@ impl Plugin {
         match &self.code {
             Code::Native(_) => Ok(Vec::new()),
             Code::Ready(_) | Code::Built { .. } => Ok(self.linked(compiler)?.imports.clone()),
+        }
+    }
+
+    /// The version of the interface that the component was made for.
+    pub(crate) fn contract(&self, compiler: &Compiler) -> Result<Option<&'static str>, ToolError> {
+        match &self.code {
+            Code::Native(_) => Ok(None),
+            Code::Ready(_) | Code::Built { .. } => Ok(Some(self.linked(compiler)?.contract.version())),
         }
     }
 
@@ -165,8 +173,25 @@ pub(crate) fn load_native(options: &HostOptions, path: &Path) -> Result<Plugin, 
     Ok(Plugin { label: id.to_string(), id, manifest, code: Code::Native(native) })
 }
 
-/// Compiles a component, gives it what it may import, and finds its exports.
-fn link(compiler: &Compiler, origin: &str, bytes: &[u8]) -> Result<Linked, ToolError> {
+/// What a component shows without being run: everything that it imports, and the version of the interface that it
+/// was made for, if it is of any.
+pub(crate) fn read(
+    compiler: &Compiler,
+    origin: &str,
+    bytes: &[u8],
+) -> Result<(Vec<String>, Option<String>), ToolError> {
+    let (engine, component) = (&compiler.clocked.engine, parse(compiler, origin, bytes)?);
+    let version = match Version::of(engine, &component) {
+        Version::V0_1 => Some("0.1".to_owned()),
+        Version::V0_2 => Some("0.2".to_owned()),
+        Version::Other(found) => Some(scrub(&found, ERROR_BYTES_MAX)),
+        Version::None(_) => None,
+    };
+    Ok((contract::imports(engine, &component), version))
+}
+
+/// Compiles a component.
+fn parse(compiler: &Compiler, origin: &str, bytes: &[u8]) -> Result<Component, ToolError> {
     let refuse = |reason: &str| ToolError::NotAComponent { plugin: origin.into(), reason: reason.into() };
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
         return Err(refuse("a core module; `selkie plugin build` makes a component of it"));
@@ -175,8 +200,13 @@ fn link(compiler: &Compiler, origin: &str, bytes: &[u8]) -> Result<Linked, ToolE
     if !bytes.starts_with(b"\0asm") {
         return Err(refuse("it does not start like WebAssembly"));
     }
+    compiler.component(origin, bytes)
+}
+
+/// Gives a component what it may import, and finds its exports.
+fn link(compiler: &Compiler, origin: &str, bytes: &[u8]) -> Result<Linked, ToolError> {
     let engine = &compiler.clocked.engine;
-    let component = compiler.component(origin, bytes)?;
+    let component = parse(compiler, origin, bytes)?;
     let mut linker = Linker::new(engine);
     let shown = |error: wasmtime::Error| scrub(&format!("{error:#}"), ERROR_BYTES_MAX);
     let unknown =

@@ -143,6 +143,14 @@ impl Contract {
         }
     }
 
+    /// Which it is.
+    pub(crate) fn version(&self) -> &'static str {
+        match self {
+            Contract::V0_1(_) => "0.1",
+            Contract::V0_2(_) => "0.2",
+        }
+    }
+
     /// The plugin's manifest, as text.
     pub(crate) fn describe(
         &self,
@@ -207,6 +215,32 @@ pub(crate) fn link(
         v0_2::add_imports(linker)?;
     }
     Ok(unknown)
+}
+
+/// What an import takes to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needs {
+    /// Nothing: every plugin is given it.
+    Nothing,
+    /// Nothing: it links, and reaches nothing.
+    Stub,
+    /// Two keys: that the manifest asks, and that the operator grants.
+    TwoKeys,
+    /// It is not there, whoever asks.
+    Refused,
+}
+
+/// What an import takes, by its name.
+pub(crate) fn needs(import: &str) -> Needs {
+    if import.starts_with(v0_2::HOST_MODEL) {
+        return Needs::TwoKeys;
+    }
+    match v0_2::IMPORTS.iter().any(|known| import.starts_with(known)) {
+        true => Needs::Nothing,
+        false if import.starts_with("wasi:") => Needs::Stub,
+        false => Needs::Refused,
+    }
 }
 
 /// Whether a component imports the host model.

@@ -67,7 +67,7 @@ impl ToolHost {
             check(&canary, score.value).map_err(|fault| fault_of(call, fault))?;
         }
         let values = result.made.iter().map(|score| score.value).collect();
-        Ok(CallResult { made: values, calls: result.calls, fuel: result.fuel, peak: result.peak })
+        Ok(result.with(values))
     }
 
     /// Grades self-edits of passages, with reasons. No reference is involved.

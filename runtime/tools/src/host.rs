@@ -12,7 +12,7 @@ use selkie_edit::{
     derive_seed,
 };
 
-use crate::call::Usage;
+use crate::call::{Done, Usage};
 use crate::compile::Compiler;
 use crate::component::{self, Plugin};
 use crate::error::ToolError;
@@ -109,6 +109,8 @@ pub struct CallResult<T> {
     pub fuel: u64,
     /// The most that one batch used of each budget.
     pub peak: Usage,
+    /// What it logged, batch after batch; any text.
+    pub log: String,
 }
 
 impl std::fmt::Debug for ToolHost {
@@ -158,6 +160,30 @@ impl ToolHost {
         Ok(ToolHost::watched(options, compiler, loaded))
     }
 
+    /// A host of one file's component alone; of the options, `built_in` and `plugins` do not count.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the component does not load.
+    pub fn of_file(path: &Path, options: HostOptions) -> Result<ToolHost, ToolError> {
+        let options = HostOptions { built_in: false, plugins: None, ..options };
+        let compiler = Compiler::new(&options)?;
+        let bytes = read_bounded(path, options.limits.component_bytes)?;
+        let mut loaded = Loaded::default();
+        loaded.add(component::load(&compiler, &options.limits, &origin(path), &bytes)?.into());
+        loaded.finish(&options.grants)?;
+        Ok(ToolHost::watched(options, compiler, loaded))
+    }
+
+    /// The same plugins with other grants.
+    ///
+    /// # Errors
+    /// When something is granted to a plugin that does not ask.
+    pub fn with_grants(mut self, grants: Grants) -> Result<ToolHost, ToolError> {
+        self.loaded.finish(&grants)?;
+        self.options.grants = grants;
+        Ok(self)
+    }
+
     /// With what was kept about its plugins.
     fn watched(options: HostOptions, compiler: Compiler, loaded: Loaded) -> ToolHost {
         let watch = Watch::default();
@@ -188,6 +214,11 @@ impl ToolHost {
         Ok(host)
     }
 
+    /// The limits on every plugin.
+    pub fn limits(&self) -> &Limits {
+        &self.options.limits
+    }
+
     /// The tools that are loaded.
     pub fn catalogue(&self) -> &Catalogue {
         &self.loaded.catalogue
@@ -212,6 +243,18 @@ impl ToolHost {
             return Ok(Vec::new());
         };
         plugin.imports(&self.compiler)
+    }
+
+    /// The version of the plugin interface that a plugin's component was made for, such as `0.2`; none for a plugin
+    /// that is no component or not loaded.
+    ///
+    /// # Errors
+    /// When it is built in and does not compile.
+    pub fn contract(&self, plugin: &PluginId) -> Result<Option<&'static str>, ToolError> {
+        let Some(plugin) = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin) else {
+            return Ok(None);
+        };
+        plugin.contract(&self.compiler)
     }
 
     /// Applies a puzzle augmenter to tasks, in as many batches as it takes.
@@ -296,24 +339,40 @@ impl ToolHost {
             let plugin = plugin.label.clone();
             return Err(ToolError::Quarantined { plugin, broken: Box::new(broken) });
         }
-        let limits = &self.options.limits.narrowed(narrowed);
-        let mut result = CallResult { made: (), calls: 0, fuel: 0, peak: Usage::default() };
-        for (index, part) in work.batches(limits.batch_items, BATCH_BYTES_MAX).into_iter().enumerate() {
+        let limits = &self.options.limits;
+        let mut result =
+            CallResult { made: (), calls: 0, fuel: 0, peak: Usage::default(), log: String::new() };
+        // A batch has a budget of model calls, so items that may take some do not share one.
+        let items = if plugin.asks_for_model() { 1 } else { limits.batch_items };
+        for (index, part) in work.batches(items, BATCH_BYTES_MAX).into_iter().enumerate() {
             // A tool that says the seed does not matter is not shown it.
             let seed = if laws.deterministic { 0 } else { batch_seed(call.seed, index) };
             let batch = Batch { tool: &call.tool, params: &call.params, seed, work: part };
-            let until = Instant::now() + limits.deadline;
-            let asks = plugin.asks_for_model();
-            let mut model = self.options.grants.access(&plugin.id.name, asks, until);
-            model.narrow(narrowed);
-            let done = plugin.run(&self.compiler, limits, &batch, model)?;
+            let done = self.granted(plugin, &batch, narrowed)?;
             self.hold(plugin, laws, &batch, &done.made)?;
             take(done.made);
             result.calls += 1;
             result.fuel += done.usage.fuel;
             result.peak = result.peak.max(done.usage);
+            result.log += &done.log;
         }
         Ok(result)
+    }
+
+    /// One batch with what is granted to the plugin and not taken away by the edit. No law is looked at.
+    fn granted(&self, plugin: &Plugin, batch: &Batch<'_>, narrowed: ToolLimits) -> Result<Done, ToolError> {
+        let limits = &self.options.limits.narrowed(narrowed);
+        let until = Instant::now() + limits.deadline;
+        let mut model = self.options.grants.access(&plugin.id.name, plugin.asks_for_model(), until);
+        model.narrow(narrowed);
+        plugin.run(&self.compiler, limits, batch, model)
+    }
+
+    /// One batch, uncut, whatever the tool promises: for those who measure and try tools.
+    pub(crate) fn once(&self, plugin: &PluginId, batch: &Batch<'_>) -> Result<Done, ToolError> {
+        let unknown = || ToolError::UnknownTool { tool: batch.tool.into() };
+        let loaded = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin);
+        self.granted(loaded.ok_or_else(unknown)?, batch, ToolLimits::default())
     }
 
     /// Holds an answer to the tool's laws: those that it shows by itself, and in some batches those that take
@@ -351,12 +410,9 @@ impl ToolHost {
     /// that calls can be repeated. `cases` for each law; the same seed makes the same cases.
     pub fn check_laws(&self, plugin: &PluginId, cases: u32, seed: u64) -> Option<LawReport> {
         let plugin = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin)?;
-        let limits = &self.options.limits;
         let mut run = |tool: &str, params: &str, seed: u64, work: Work<'_>| {
             let batch = Batch { tool, params, seed, work };
-            let until = Instant::now() + limits.deadline;
-            let model = self.options.grants.access(&plugin.id.name, plugin.asks_for_model(), until);
-            plugin.run(&self.compiler, limits, &batch, model).map(|done| done.made)
+            self.granted(plugin, &batch, ToolLimits::default()).map(|done| done.made)
         };
         Some(laws::check_laws(&plugin.manifest, &mut run, cases, seed))
     }
@@ -374,8 +430,8 @@ impl ToolHost {
 }
 
 impl<T> CallResult<T> {
-    fn with<U>(self, made: U) -> CallResult<U> {
-        CallResult { made, calls: self.calls, fuel: self.fuel, peak: self.peak }
+    pub(crate) fn with<U>(self, made: U) -> CallResult<U> {
+        CallResult { made, calls: self.calls, fuel: self.fuel, peak: self.peak, log: self.log }
     }
 }
 
@@ -398,10 +454,9 @@ impl Loaded {
                 continue;
             }
             let bytes = read_bounded(&path, options.limits.component_bytes)?;
-            let origin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
             let plugin = match known(&component::digest(&bytes)) {
                 Some(plugin) => plugin,
-                None => component::load(compiler, &options.limits, &format!("`{origin}`"), &bytes)?.into(),
+                None => component::load(compiler, &options.limits, &origin(&path), &bytes)?.into(),
             };
             loaded.add(plugin);
         }
@@ -511,6 +566,11 @@ impl Session<'_> {
 /// like, and independent ones for the others.
 fn batch_seed(seed: u64, index: usize) -> u64 {
     if index == 0 { seed } else { derive_seed(seed, &format!("batch/{index}")) }
+}
+
+/// What errors call a component until it has said who it is.
+pub(crate) fn origin(path: &Path) -> String {
+    format!("`{}`", path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
 }
 
 fn has_extension(path: &Path, wanted: &str) -> bool {

@@ -23,7 +23,7 @@ use selkie_edit::{SubmissionKind, ToolKind};
 use serde::{Deserialize, Serialize};
 
 pub use check::check_laws;
-pub use inputs::sample_tasks;
+pub use inputs::{Items, sample_items, sample_tasks};
 pub use params::sample_params;
 pub use quarantine::Quarantine;
 pub use report::{LawReport, Outcome, ToolReport};

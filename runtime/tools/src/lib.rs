@@ -5,6 +5,7 @@
 //! the host model, which takes two keys. [`ToolHost`] loads plugins and calls their tools; [`build`] makes one from
 //! a Rust crate.
 
+pub mod author;
 #[path = "plugin_build.rs"]
 pub mod build;
 mod call;
@@ -28,6 +29,7 @@ mod work;
 pub mod worker;
 
 pub use call::Usage;
+pub use contract::Needs;
 pub use error::{Exceeded, GraderFault, GuestErrorKind, ToolError};
 pub use host::{CallResult, HostOptions, Session, ToolHost};
 pub use limits::{Limit, Limits};

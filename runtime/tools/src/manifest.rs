@@ -422,7 +422,7 @@ impl ToolManifest {
 }
 
 /// `[a-z][a-z0-9]*` with these other characters too.
-fn is_name(name: &str, others: &str) -> bool {
+pub(crate) fn is_name(name: &str, others: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || others.contains(c))

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::component::digest;
 use crate::error::ToolError;
-use crate::host::{ToolHost, read_bounded};
+use crate::host::{ToolHost, origin, read_bounded};
 use crate::limits::Limits;
 use crate::manifest::Manifest;
 
@@ -27,6 +27,12 @@ const DEBIAN_SOURCES: &str = "/usr/lib/rustlib/src/rust/library";
 
 /// Names another compiler for the same purpose; its sources must lie in its sysroot.
 const RUSTC_VARIABLE: &str = "SELKIE_WASM_RUSTC";
+
+/// What builds a plugin that is not a crate.
+const SCRIPT: &str = "build.sh";
+
+/// The exit code of a script whose tools cannot be installed (`EX_UNAVAILABLE`).
+const NO_TOOLS: i32 = 69;
 
 /// A component that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +116,13 @@ pub enum BuildError {
         /// The program and its command.
         program: String,
     },
-    /// A folder that is not a plugin's crate.
+    /// A script whose tools are not there and cannot be installed; it has told why on stderr.
+    #[error("`{program}` cannot install its tools here (they come from a package registry the first time)")]
+    NoTools {
+        /// The script.
+        program: String,
+    },
+    /// A folder that is not a plugin's.
     #[error("`{}`: {reason}", path.display())]
     Crate {
         /// The folder.
@@ -161,13 +173,31 @@ pub enum BuildError {
     },
 }
 
-/// Builds the plugin whose crate is in `dir`. Without `out` the component lies in the crate's target folder.
+/// Builds the plugin whose crate, or whose `build.sh`, is in `dir`. Without `out` the component lies in
+/// `target/selkie`.
 ///
-/// cargo's own messages go to stderr.
+/// cargo's and the script's own messages go to stderr. The script is the author's: it runs with all that this program
+/// may do.
 ///
 /// # Errors
 /// Without a usable compiler, when cargo fails, and when the component does not load.
 pub fn build(dir: &Path, out: Option<&Path>) -> Result<BuildReport, BuildError> {
+    let Component { path, toolchain } = component(dir, out)?;
+    let CheckReport { plugin, bytes, .. } = check(&path)?;
+    Ok(BuildReport { path, plugin, bytes, toolchain })
+}
+
+/// A component that nothing has looked at yet.
+pub(crate) struct Component {
+    pub(crate) path: PathBuf,
+    pub(crate) toolchain: String,
+}
+
+/// Builds a plugin from its crate, or by its script.
+pub(crate) fn component(dir: &Path, out: Option<&Path>) -> Result<Component, BuildError> {
+    if !dir.join("Cargo.toml").is_file() && dir.join(SCRIPT).is_file() {
+        return by_script(dir, out);
+    }
     let toolchain = Toolchain::find()?;
     let krate = Crate::read(dir)?;
     toolchain.cargo_build(&krate)?;
@@ -186,8 +216,48 @@ pub fn build(dir: &Path, out: Option<&Path>) -> Result<BuildReport, BuildError> 
         std::fs::create_dir_all(folder).map_err(unreadable(folder))?;
     }
     std::fs::write(&path, &component).map_err(unreadable(&path))?;
-    let plugin = check(&path)?.plugin;
-    Ok(BuildReport { path, plugin, bytes: component.len() as u64, toolchain: toolchain.version })
+    Ok(Component { path, toolchain: toolchain.version })
+}
+
+/// Runs a plugin's own script, which is given a folder and leaves one component there.
+fn by_script(dir: &Path, out: Option<&Path>) -> Result<Component, BuildError> {
+    let at = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| BuildError::File { path, source }
+    };
+    let dir = dir.canonicalize().map_err(at(dir))?;
+    let folder = dir.join("target").join("selkie");
+    std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+    for old in components(&folder).map_err(at(&folder))? {
+        std::fs::remove_file(&old).map_err(at(&old))?;
+    }
+    let program = format!("bash {SCRIPT}");
+    let run = |source| BuildError::Run { program: program.clone(), source };
+    let mut script = Command::new("bash");
+    // What it prints is for people, and our stdout may be for a program.
+    script.arg(SCRIPT).arg(&folder).current_dir(&dir).stdout(Stdio::null());
+    match script.status().map_err(run)?.code() {
+        Some(0) => {}
+        Some(NO_TOOLS) => return Err(BuildError::NoTools { program }),
+        _ => return Err(BuildError::Failed { program }),
+    }
+    let made = components(&folder).map_err(at(&folder))?;
+    let [path] = &made[..] else {
+        let reason =
+            format!("{SCRIPT} left {} components in the folder that it was given, not one", made.len());
+        return Err(BuildError::Crate { path: dir, reason });
+    };
+    if let Some(out) = out {
+        out.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(at(out))?;
+        std::fs::copy(path, out).map_err(at(out))?;
+    }
+    Ok(Component { path: out.unwrap_or(path).to_path_buf(), toolchain: SCRIPT.into() })
+}
+
+fn components(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let paths = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let paths = paths.collect::<std::io::Result<Vec<PathBuf>>>()?;
+    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|name| name == "wasm")).collect())
 }
 
 /// Loads a component as the host would, and tells what it has.
@@ -197,7 +267,7 @@ pub fn build(dir: &Path, out: Option<&Path>) -> Result<BuildReport, BuildError> 
 pub fn check(path: &Path) -> Result<CheckReport, ToolError> {
     let limits = Limits::default();
     let bytes = read_bounded(path, limits.component_bytes)?;
-    let origin = format!("`{}`", path.file_name().unwrap_or(path.as_os_str()).to_string_lossy());
+    let origin = origin(path);
     let host = ToolHost::of_components([(origin.as_str(), bytes.as_slice())], limits)?;
     let loaded = host.plugins().next().zip(host.manifests().next());
     let (plugin, manifest) = loaded.ok_or_else(|| ToolError::UnknownTool { tool: origin.clone() })?;
@@ -472,7 +542,7 @@ impl Crate {
         let wrong = |reason: &str| BuildError::Crate { path: dir.into(), reason: reason.into() };
         let dir = dir.canonicalize().map_err(|source| BuildError::File { path: dir.into(), source })?;
         if !dir.join("Cargo.toml").is_file() {
-            return Err(wrong("there is no Cargo.toml"));
+            return Err(wrong("there is neither a Cargo.toml nor a build.sh"));
         }
         let program = "cargo metadata".to_string();
         let output = Command::new("cargo")

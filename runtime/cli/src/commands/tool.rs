@@ -72,13 +72,13 @@ fn run_tool(args: &ToolRunArgs) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One call of a tool with what is on stdin; its answer goes to stdout.
+/// One call of a tool with what is on stdin; its answer goes to stdout. Gives what it logged.
 pub(crate) fn run_on_stdin(
     host: &ToolHost,
     name: &str,
     params: &Value,
     seed: u64,
-) -> Result<(), CommandError> {
+) -> Result<String, CommandError> {
     let validator =
         Validator::new(host.catalogue()).map_err(|error| CommandError::input(error.to_string()))?;
     validate_call(&json!({ "tool": name, "params": params }), &validator).map_err(|Refused(problems)| {
@@ -101,7 +101,7 @@ pub(crate) fn run_on_stdin(
     }
 }
 
-fn augment(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<(), CommandError> {
+fn augment(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<String, CommandError> {
     let bad = |error: serde_json::Error| {
         CommandError::input(format!("stdin is neither a grid nor a task: {error}"))
             .hint("a grid is rows of colours, [[0,1],[2,3]]; a task is {\"train\": [{\"input\": .., \"output\": ..}], \"test\": {..}}")
@@ -113,20 +113,23 @@ fn augment(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<(), Comma
         let test = Example { input: grid.clone(), output: grid };
         let result = host.augment(call, &[Task { train: Vec::new(), test }])?;
         let grids: Vec<&Grid> = result.made.iter().map(|task| &task.test.input).collect();
-        return match grids[..] {
-            [grid] => print_compact(grid),
-            _ => print_compact(&grids),
-        };
+        match grids[..] {
+            [grid] => print_compact(grid)?,
+            _ => print_compact(&grids)?,
+        }
+        return Ok(result.log);
     }
     let task: Task = serde_json::from_value(value).map_err(bad)?;
-    match &host.augment(call, &[task])?.made[..] {
-        [task] => print_compact(task),
-        tasks => print_compact(&tasks),
+    let result = host.augment(call, &[task])?;
+    match &result.made[..] {
+        [task] => print_compact(task)?,
+        tasks => print_compact(&tasks)?,
     }
+    Ok(result.log)
 }
 
 /// A source as JSON, or the text alone.
-fn write(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<(), CommandError> {
+fn write(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<String, CommandError> {
     let source: TextSource = match input.trim_start().starts_with('{') {
         true => serde_json::from_str(input).map_err(|error| {
             CommandError::input(format!("stdin is no text source: {error}")).hint(
@@ -136,7 +139,8 @@ fn write(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<(), Command
         false => TextSource { title: String::new(), text: input.trim().to_owned(), completions: Vec::new() },
     };
     let result = host.write(call, &[source])?;
-    print_compact(&result.made.concat())
+    print_compact(&result.made.concat())?;
+    Ok(result.log)
 }
 
 /// What a grader is given on stdin.
@@ -156,7 +160,7 @@ struct EditFields {
     documents: Vec<String>,
 }
 
-fn grade(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<(), CommandError> {
+fn grade(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<String, CommandError> {
     let graded: Graded = serde_json::from_str(input).map_err(|_| {
         CommandError::input("stdin is nothing to grade").hint(
             "write {\"answer\": .., \"reference\": ..} with two texts or two grids, or \
@@ -169,11 +173,13 @@ fn grade(host: &ToolHost, call: &PlannedCall, input: &str) -> Result<(), Command
         Graded::Edit(EditFields { title, passage, documents }) => {
             let edit = Submission::Edit { title, passage, documents };
             let mut result = host.grade_edits(call, &[edit])?;
-            return print_compact(&result.made.pop());
+            print_compact(&result.made.pop())?;
+            return Ok(result.log);
         }
     };
     let result = host.compare(call, &[pair])?;
-    print_compact(&json!({ "value": result.made.first() }))
+    print_compact(&json!({ "value": result.made.first() }))?;
+    Ok(result.log)
 }
 
 /// One line: grids are read by programs, and pretty-printed ones are a cell a line.

@@ -10,11 +10,13 @@ mod compile;
 mod doctor;
 mod dropped_in;
 mod edits_and_tools;
+mod guide;
 mod kill;
 mod ledger;
 mod merge;
 #[cfg(target_os = "linux")]
 mod native;
+mod plugin;
 mod support;
 mod text;
 mod train;

@@ -19,15 +19,37 @@ const DEMONSTRATIONS_MAX: usize = 4;
 const PATTERN_MAX: usize = 37;
 
 /// A batch that owns its items.
-#[derive(Debug, Clone)]
-pub(super) enum Items {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Items {
+    /// For a puzzle augmenter.
     Tasks(Vec<Task>),
+    /// For a text augmenter.
     Sources(Vec<TextSource>),
+    /// For a grader.
     Submissions(Vec<Submission>),
 }
 
 impl Items {
-    pub(super) fn work(&self) -> Work<'_> {
+    /// A copy.
+    pub(crate) fn of(work: Work<'_>) -> Items {
+        match work {
+            Work::Tasks(tasks) => Items::Tasks(tasks.to_vec()),
+            Work::Sources(sources) => Items::Sources(sources.to_vec()),
+            Work::Submissions(submissions) => Items::Submissions(submissions.to_vec()),
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Items::Tasks(tasks) => tasks.len(),
+            Items::Sources(sources) => sources.len(),
+            Items::Submissions(submissions) => submissions.len(),
+        }
+    }
+
+    /// As a tool is given it.
+    pub fn work(&self) -> Work<'_> {
         match self {
             Items::Tasks(tasks) => Work::Tasks(tasks),
             Items::Sources(sources) => Work::Sources(sources),
@@ -45,8 +67,21 @@ pub(super) fn runner(seed: u64, path: &str) -> TestRunner {
 
 /// `count` generated tasks, the same for the same seed: sides of 1 to 30, mostly small, few colours.
 pub fn sample_tasks(count: usize, seed: u64) -> Vec<Task> {
-    let (tasks, mut runner) = (of_looks(task), runner(seed, "tasks"));
-    let draws = std::iter::repeat_with(|| Some(tasks.new_tree(&mut runner).ok()?.current()));
+    drawn(&of_looks(task), count, seed, "tasks")
+}
+
+/// `count` generated items for a tool of this kind, the same for the same seed. `takes` is what a grader grades.
+pub fn sample_items(kind: ToolKind, takes: Option<SubmissionKind>, count: usize, seed: u64) -> Items {
+    match kind {
+        ToolKind::PuzzleAugmenter => Items::Tasks(sample_tasks(count, seed)),
+        ToolKind::TextAugmenter => Items::Sources(drawn(&source(), count, seed, "sources")),
+        ToolKind::Grader => Items::Submissions(drawn(&submission(takes), count, seed, "submissions")),
+    }
+}
+
+fn drawn<T: std::fmt::Debug>(what: &BoxedStrategy<T>, count: usize, seed: u64, path: &str) -> Vec<T> {
+    let mut runner = runner(seed, path);
+    let draws = std::iter::repeat_with(|| Some(what.new_tree(&mut runner).ok()?.current()));
     draws.take(count).flatten().collect()
 }
 
@@ -60,14 +95,18 @@ pub(super) fn batches(kind: ToolKind, takes: Option<SubmissionKind>) -> BoxedStr
         (ToolKind::TextAugmenter, _) => {
             collection::vec(source(), 1..=ITEMS_MAX).prop_map(Items::Sources).boxed()
         }
-        (ToolKind::Grader, Some(SubmissionKind::Grids)) => submissions(two_grids()),
-        (ToolKind::Grader, Some(SubmissionKind::Edit)) => submissions(edit()),
-        (ToolKind::Grader, _) => submissions(two_answers()),
+        (ToolKind::Grader, takes) => {
+            collection::vec(submission(takes), 1..=ITEMS_MAX).prop_map(Items::Submissions).boxed()
+        }
     }
 }
 
-fn submissions(one: BoxedStrategy<Submission>) -> BoxedStrategy<Items> {
-    collection::vec(one, 1..=ITEMS_MAX).prop_map(Items::Submissions).boxed()
+fn submission(takes: Option<SubmissionKind>) -> BoxedStrategy<Submission> {
+    match takes {
+        Some(SubmissionKind::Grids) => two_grids(),
+        Some(SubmissionKind::Edit) => edit(),
+        Some(SubmissionKind::Answers) | None => two_answers(),
+    }
 }
 
 /// How large the grids of a batch are at most and how many colours they have, with how often that is drawn. A
