@@ -87,6 +87,16 @@ pub enum ToolError {
         /// The key that is not there.
         missing: MissingKey,
     },
+    /// A grant to a plugin that is not loaded.
+    #[error(
+        "the host model is granted to `{plugin}`, and no loaded plugin has that name; loaded are {loaded}"
+    )]
+    GrantToNobody {
+        /// The name.
+        plugin: String,
+        /// The names that there are.
+        loaded: String,
+    },
     /// A manifest that breaks a rule.
     #[error("plugin {plugin}: its manifest is refused: {problem}")]
     Manifest {

@@ -487,6 +487,11 @@ impl Loaded {
             first: twins.0.plugin.to_string(),
             second: twins.1.plugin.to_string(),
         })?;
+        let names = || self.plugins.iter().map(|plugin| plugin.id.name.as_str());
+        if let Some(nobody) = grants.plugins().find(|granted| !names().any(|name| name == *granted)) {
+            let (plugin, loaded) = (nobody.to_owned(), names().collect::<Vec<_>>().join(", "));
+            return Err(ToolError::GrantToNobody { plugin, loaded });
+        }
         for plugin in &self.plugins {
             if grants.plugins().any(|name| name == plugin.id.name) && !plugin.asks_for_model() {
                 let plugin = plugin.label.clone();

@@ -303,6 +303,7 @@ fn texts_and_answers_go_through_tools() {
         run(&["grade.rubric"], edit),
         run(&["judge.likelihood"], edit),
         run(&["judge.likelihood", "--grant", "grid"], edit),
+        run(&["judge.likelihood", "--grant", "jugde"], edit),
         run(&["grade.rubric"], "[1]"),
         run(&["text.sentences"], "{"),
     ];
@@ -334,6 +335,9 @@ fn texts_and_answers_go_through_tools() {
     exit code: 2
     ----- stderr
     error: plugin grid 0.1.0: the host model is not granted to it: its manifest does not ask for it ("asks": ["host_model"])
+    exit code: 2
+    ----- stderr
+    error: the host model is granted to `jugde`, and no loaded plugin has that name; loaded are grid, text, graders, judge
     exit code: 2
     ----- stderr
     error: stdin is nothing to grade
