@@ -77,14 +77,17 @@ fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
 
 #[test]
 fn what_the_operator_does_not_grant_is_refused_at_the_call() {
-    let others = Grants::of(Arc::new(Model::Answers)).with("other", ModelBudget::default());
-    let errors = [Grants::none(), others].map(|grants| {
-        let error = asking(1, NOT_GRANTED).call_error_with(Limits::default(), grants);
-        assert!(matches!(error, ToolError::NotGranted { missing: MissingKey::Operator, .. }), "{error}");
-        error.to_string()
-    });
-    assert_snapshot!(errors[0], @"plugin evil 6.6.6: the host model is not granted to it: the operator has not granted it (`--grant PLUGIN`)");
-    assert_eq!(errors[0], errors[1]);
+    let error = asking(1, NOT_GRANTED).call_error_with(Limits::default(), Grants::none());
+    assert!(matches!(error, ToolError::NotGranted { missing: MissingKey::Operator, .. }), "{error}");
+    assert_snapshot!(error, @"plugin evil 6.6.6: the host model is not granted to it: the operator has not granted it (`--grant PLUGIN`)");
+}
+
+#[test]
+fn a_grant_to_a_plugin_that_is_not_loaded_is_refused() {
+    let grants = Grants::of(Arc::new(Model::Answers)).with("other", ModelBudget::default());
+    let error = ToolHost::of_components_with([("good", GOOD.as_slice())], Limits::default(), grants)
+        .expect_err("nobody of that name");
+    assert_snapshot!(error, @"the host model is granted to `other`, and no loaded plugin has that name; loaded are good");
 }
 
 #[test]

@@ -24,9 +24,6 @@ const COMPILE: Duration = Duration::from_millis(500);
 /// Compiles for some seconds: a thousand loops in one another, and a thousand variables.
 const SLOW: &[u8] = include_bytes!("../hostile/slow_to_compile.wasm");
 
-/// The plugin that is granted the host model.
-const ASKS: &str = "asks";
-
 /// An attack, and how it ended.
 #[derive(Debug)]
 pub struct Death {
@@ -96,9 +93,8 @@ impl Attack {
             Limit::DeadlineMs => Limits { call_fuel: u64::MAX >> 4, deadline: DEADLINE, ..limits.clone() },
             _ => limits.clone(),
         };
-        let grants = Grants::of(Arc::new(Silent)).with(ASKS, ModelBudget::default());
         let (mut start, mut ended) = (Instant::now(), None);
-        match ToolHost::of_components_with([(self.name, self.guest)], limits, grants) {
+        match ToolHost::of_components([(self.name, self.guest)], limits).and_then(granted) {
             Err(error) => ended = Some(error),
             Ok(host) => {
                 start = Instant::now();
@@ -110,6 +106,16 @@ impl Attack {
             }
         }
         Death { attack: self.name, limit: self.limit, ended, after: start.elapsed() }
+    }
+}
+
+/// The host model for the guest that asks for it.
+fn granted(host: ToolHost) -> Result<ToolHost, ToolError> {
+    let asks = host.manifests().find(|manifest| !manifest.asks.is_empty()).map(|asks| asks.name.clone());
+    let grants = Grants::of(Arc::new(Silent));
+    match asks {
+        Some(name) => host.with_grants(grants.with(name, ModelBudget::default())),
+        None => Ok(host),
     }
 }
 
