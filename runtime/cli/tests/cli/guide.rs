@@ -8,7 +8,7 @@ use std::process::Command;
 
 use regex::Regex;
 
-use crate::support::{TestEnvironment, filtered, repository};
+use crate::support::{TestEnvironment, can_build_plugins, filtered, repository};
 
 /// What depends on the compiler or on the moment, beside what [`filtered`] knows.
 const VARYING: [(&str, &str); 6] = [
@@ -92,14 +92,8 @@ impl Walk<'_> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a skipped test says why")]
 fn the_guide_works_as_it_is_written() {
-    if std::env::var_os("SELKIE_BUILD_PLUGINS").is_none() {
-        println!("skipped: set SELKIE_BUILD_PLUGINS=1 to build plugins from source");
-        return;
-    }
-    if let Err(error) = selkie_tools::build::toolchain() {
-        println!("skipped: {error}");
+    if !can_build_plugins() {
         return;
     }
     let path = repository().join("sdk/GUIDE.md");

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::support::{Output, TestEnvironment, repository, tree};
+use crate::support::{Output, TestEnvironment, can_build_plugins, repository, tree};
 
 /// A file of `plugins`, as an argument.
 fn plugins(name: &str) -> String {
@@ -69,14 +69,8 @@ fn new_plugins_of_every_kind_and_language_are_whole() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a skipped test says why")]
 fn new_plugins_in_rust_build_and_keep_their_word() {
-    if std::env::var_os("SELKIE_BUILD_PLUGINS").is_none() {
-        println!("skipped: set SELKIE_BUILD_PLUGINS=1 to build plugins from source");
-        return;
-    }
-    if let Err(error) = selkie_tools::build::toolchain() {
-        println!("skipped: {error}");
+    if !can_build_plugins() {
         return;
     }
     let env = TestEnvironment::new();

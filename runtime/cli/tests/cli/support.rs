@@ -168,3 +168,13 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     }
     found
 }
+
+/// Whether plugins are to be built here, and can be.
+#[expect(clippy::print_stdout, reason = "a skipped test says why")]
+pub(crate) fn can_build_plugins() -> bool {
+    if std::env::var_os("SELKIE_BUILD_PLUGINS").is_none() {
+        println!("skipped: set SELKIE_BUILD_PLUGINS=1 to build plugins from source");
+        return false;
+    }
+    selkie_tools::build::toolchain().map_err(|error| println!("skipped: {error}")).is_ok()
+}
