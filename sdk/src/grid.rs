@@ -140,7 +140,7 @@ mod tests {
         for bad in [10, 99, 127, 128, 137, 255] {
             for at in 0..20 {
                 let mut cells = vec![9; 20];
-                assert!(Grid::new(4, 5, cells.clone()).is_some());
+                assert_eq!(Grid::new(4, 5, cells.clone()).expect("a grid").cells(), cells);
                 cells[at] = bad;
                 assert!(Grid::new(4, 5, cells).is_none(), "{bad} at {at}");
             }

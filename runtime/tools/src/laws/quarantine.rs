@@ -42,7 +42,7 @@ mod tests {
             };
             scope.spawn(hold).join()
         });
-        assert!(died.is_err());
+        assert_eq!(died.expect_err("a panic").downcast_ref(), Some(&"a fault elsewhere"));
         assert_eq!(quarantine.of("demo.tool"), None);
     }
 }
