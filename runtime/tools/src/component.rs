@@ -10,7 +10,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::call::{self, Callee, Done};
 use crate::compile::Compiler;
-use crate::contract::{self, Contract, Version};
+use crate::contract::{self, Contract, Needs, Version};
 use crate::error::{ToolError, scrub};
 use crate::host::HostOptions;
 use crate::limits::{ERROR_BYTES_MAX, Limit, Limits};
@@ -29,7 +29,6 @@ pub(crate) struct Linked {
     pub(crate) contract: Contract,
     /// What it imports, by name.
     pub(crate) imports: Vec<String>,
-    imports_model: bool,
 }
 
 /// A plugin that may be called.
@@ -147,7 +146,7 @@ pub(crate) fn load(
     let text = callee.describe(ModelAccess::none(until), |found| wrong_world(origin, found))?;
     let manifest =
         Manifest::parse(&text).map_err(|problem| ToolError::Manifest { plugin: origin.clone(), problem })?;
-    let imports_model = linked.imports_model;
+    let imports_model = linked.imports.iter().any(|name| contract::needs(name) == Needs::TwoKeys);
     let plugin = plugin(manifest, bytes, Code::Ready(linked));
     if imports_model && !plugin.asks_for_model() {
         return Err(ToolError::NotGranted { plugin: plugin.label, missing: MissingKey::Manifest });
@@ -231,8 +230,7 @@ fn link(compiler: &Compiler, origin: &str, bytes: &[u8]) -> Result<Linked, ToolE
         (None, Version::V0_1 | Version::V0_2) => return Err(wrong_world(origin, String::new())),
     };
     let imports = contract::imports(engine, &component);
-    let imports_model = contract::imports_model(engine, &component);
-    Ok(Linked { pre, contract, imports, imports_model })
+    Ok(Linked { pre, contract, imports })
 }
 
 fn exported(exports: &[String]) -> String {

@@ -196,19 +196,13 @@ pub(crate) fn link(
 ) -> wasmtime::Result<Vec<String>> {
     let mut unknown = Vec::new();
     let ty = component.component_type();
-    for (name, import) in ty.imports(engine) {
-        match &import.ty {
-            // An instance that holds only types (the shared records) is a name for them and gives nothing.
-            ComponentItem::ComponentInstance(instance)
-                if instance
-                    .exports(engine)
-                    .all(|(_, export)| matches!(export.ty, ComponentItem::Type(_))) => {}
-            ComponentItem::Type(_) => {}
-            _ if name.starts_with(v0_2::IMPORTS[0]) || name.starts_with(v0_2::IMPORTS[1]) => {}
-            ComponentItem::ComponentInstance(instance) if name.starts_with("wasi:") => {
+    for (name, import) in ty.imports(engine).filter(|(_, import)| !is_types(engine, &import.ty)) {
+        match (needs(name), &import.ty) {
+            (Needs::Nothing | Needs::TwoKeys, _) => {}
+            (Needs::Stub, ComponentItem::ComponentInstance(instance)) => {
                 crate::wasi::define(engine, name, instance, linker)?;
             }
-            _ => unknown.push(name.to_owned()),
+            (Needs::Stub | Needs::Refused, _) => unknown.push(name.to_owned()),
         }
     }
     if unknown.is_empty() {
@@ -243,24 +237,21 @@ pub(crate) fn needs(import: &str) -> Needs {
     }
 }
 
-/// Whether a component imports the host model.
-pub(crate) fn imports_model(engine: &Engine, component: &Component) -> bool {
-    component.component_type().imports(engine).any(|(name, _)| name.starts_with(v0_2::HOST_MODEL))
-}
-
-/// The names of everything that a component imports, types alone left out.
-pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
-    let types_only = |item: &ComponentItem| match item {
+/// Whether an import is types alone: an instance that holds only the shared records is a name for them and gives
+/// nothing.
+fn is_types(engine: &Engine, item: &ComponentItem) -> bool {
+    match item {
         ComponentItem::ComponentInstance(instance) => {
             instance.exports(engine).all(|(_, export)| matches!(export.ty, ComponentItem::Type(_)))
         }
         ComponentItem::Type(_) => true,
         _ => false,
-    };
-    let component = component.component_type();
-    component
-        .imports(engine)
-        .filter(|(_, import)| !types_only(&import.ty))
-        .map(|(name, _)| name.to_owned())
-        .collect()
+    }
+}
+
+/// The names of everything that a component imports, types alone left out.
+pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
+    let ty = component.component_type();
+    let imports = ty.imports(engine).filter(|(_, import)| !is_types(engine, &import.ty));
+    imports.map(|(name, _)| name.to_owned()).collect()
 }

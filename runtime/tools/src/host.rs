@@ -19,7 +19,7 @@ use crate::error::ToolError;
 use crate::laws::{self, BrokenLaw, LawReport, Quarantine};
 use crate::limits::{BATCH_BYTES_MAX, Limits, PLUGINS_MAX};
 use crate::manifest::{Laws, Manifest};
-use crate::model::{Grants, MissingKey, ModelAccess};
+use crate::model::{Grants, MissingKey};
 use crate::work::{Batch, Made, Work};
 use crate::worker::Worker;
 
@@ -239,10 +239,7 @@ impl ToolHost {
     /// # Errors
     /// When it is built in and does not compile.
     pub fn imports(&self, plugin: &PluginId) -> Result<Vec<String>, ToolError> {
-        let Some(plugin) = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin) else {
-            return Ok(Vec::new());
-        };
-        plugin.imports(&self.compiler)
+        self.loaded.plugin(plugin).map_or_else(|| Ok(Vec::new()), |plugin| plugin.imports(&self.compiler))
     }
 
     /// The version of the plugin interface that a plugin's component was made for, such as `0.2`; none for a plugin
@@ -251,10 +248,7 @@ impl ToolHost {
     /// # Errors
     /// When it is built in and does not compile.
     pub fn contract(&self, plugin: &PluginId) -> Result<Option<&'static str>, ToolError> {
-        let Some(plugin) = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin) else {
-            return Ok(None);
-        };
-        plugin.contract(&self.compiler)
+        self.loaded.plugin(plugin).map_or(Ok(None), |plugin| plugin.contract(&self.compiler))
     }
 
     /// Applies a puzzle augmenter to tasks, in as many batches as it takes.
@@ -349,7 +343,7 @@ impl ToolHost {
             let seed = if laws.deterministic { 0 } else { batch_seed(call.seed, index) };
             let batch = Batch { tool: &call.tool, params: &call.params, seed, work: part };
             let done = self.granted(plugin, &batch, narrowed)?;
-            self.hold(plugin, laws, &batch, &done.made)?;
+            self.hold(plugin, laws, &batch, &done.made, narrowed)?;
             take(done.made);
             result.calls += 1;
             result.fuel += done.usage.fuel;
@@ -371,20 +365,24 @@ impl ToolHost {
     /// One batch, uncut, whatever the tool promises: for those who measure and try tools.
     pub(crate) fn once(&self, plugin: &PluginId, batch: &Batch<'_>) -> Result<Done, ToolError> {
         let unknown = || ToolError::UnknownTool { tool: batch.tool.into() };
-        let loaded = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin);
-        self.granted(loaded.ok_or_else(unknown)?, batch, ToolLimits::default())
+        self.granted(self.loaded.plugin(plugin).ok_or_else(unknown)?, batch, ToolLimits::default())
     }
 
     /// Holds an answer to the tool's laws: those that it shows by itself, and in some batches those that take
-    /// further calls. A tool that breaks one is not called again.
-    fn hold(&self, plugin: &Plugin, laws: &Laws, batch: &Batch<'_>, made: &Made) -> Result<(), ToolError> {
+    /// further calls, under the same limits. A tool that breaks one is not called again.
+    fn hold(
+        &self,
+        plugin: &Plugin,
+        laws: &Laws,
+        batch: &Batch<'_>,
+        made: &Made,
+        narrowed: ToolLimits,
+    ) -> Result<(), ToolError> {
         let broken = match laws::answer::broken(laws, batch, made) {
             None if self.is_sampled(plugin, batch) => {
-                let until = Instant::now() + self.options.limits.deadline;
                 let mut run = |tool: &str, params: &str, seed: u64, work: Work<'_>| {
                     let batch = Batch { tool, params, seed, work };
-                    let model = ModelAccess::none(until);
-                    plugin.run(&self.compiler, &self.options.limits, &batch, model).map(|done| done.made)
+                    self.granted(plugin, &batch, narrowed).map(|done| done.made)
                 };
                 // A sample that fails shows nothing about a law.
                 laws::sample::sampled(laws, batch, &mut run).unwrap_or(None)
@@ -409,7 +407,7 @@ impl ToolHost {
     /// Puts a plugin's tools to the test with generated parameters and inputs: its laws, its parameter schemas, and
     /// that calls can be repeated. `cases` for each law; the same seed makes the same cases.
     pub fn check_laws(&self, plugin: &PluginId, cases: u32, seed: u64) -> Option<LawReport> {
-        let plugin = self.loaded.plugins.iter().find(|loaded| loaded.id == *plugin)?;
+        let plugin = self.loaded.plugin(plugin)?;
         let mut run = |tool: &str, params: &str, seed: u64, work: Work<'_>| {
             let batch = Batch { tool, params, seed, work };
             self.granted(plugin, &batch, ToolLimits::default()).map(|done| done.made)
@@ -462,6 +460,10 @@ impl Loaded {
         }
         loaded.finish(&options.grants)?;
         Ok(loaded)
+    }
+
+    fn plugin(&self, id: &PluginId) -> Option<&Plugin> {
+        self.plugins.iter().find(|plugin| plugin.id == *id).map(|plugin| &**plugin)
     }
 
     fn add(&mut self, plugin: std::sync::Arc<Plugin>) {
