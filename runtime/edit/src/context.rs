@@ -82,6 +82,15 @@ impl Context {
     }
 }
 
+impl Puzzle {
+    /// The longest side of any of its grids, 0 to 30.
+    pub fn largest_side(&self) -> u8 {
+        let pairs = self.train.iter().flat_map(|pair| [&pair.input, &pair.output]);
+        let tests = self.tests.iter().flat_map(|test| [Some(&test.input), test.output.as_ref()]).flatten();
+        pairs.chain(tests).map(|grid| grid.height().max(grid.width())).max().unwrap_or(0)
+    }
+}
+
 impl Domain {
     /// The kind of tool that works on this kind of context.
     pub fn tool_kind(self) -> ToolKind {

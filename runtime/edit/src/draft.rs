@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::limits::{
     ALPHA_MAX, ALPHA_MIN, BATCH_SIZE_MAX, CHAIN_DEPTH_MAX, DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, EPOCHS_MAX,
     FUEL_MAX, ITEMS_MAX, LEARNING_RATE_MAX, LEARNING_RATE_MIN, PERMUTE_COPIES_MAX, PIPELINES_MAX, RANK_MAX,
-    REASON_CHARS_MAX, STEPS_MAX, TARGETS_MAX, TOOL_NAME_CHARS_MAX,
+    REASON_CHARS_MAX, REPLAY_MAX, STEPS_MAX, TARGETS_MAX, TOOL_NAME_CHARS_MAX,
 };
 use crate::self_edit::{LossOn, Projection, Schedule};
 
@@ -34,15 +34,15 @@ pub struct EditDraft {
     /// The version of this form.
     #[schemars(extend("const" = 1))]
     pub version: u32,
+    /// Why, in the model's words; it comes before what is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = REASON_CHARS_MAX))]
+    pub reason: Option<String>,
     /// What to learn from.
     pub data: DataDraft,
     /// How to train. What is left out comes from the model's defaults.
     #[serde(default, skip_serializing_if = "is_default")]
     pub training: TrainingDraft,
-    /// Why, in the model's words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = REASON_CHARS_MAX))]
-    pub reason: Option<String>,
 }
 
 /// What to learn from: tools for a puzzle, documents for a puzzle or a passage.
@@ -65,6 +65,11 @@ pub struct DataDraft {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub include_source: Option<bool>,
+    /// How many documents about what the model knew before are learned along, so that it is not forgotten; 0 when
+    /// left out. Means nothing for a puzzle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 0, max = REPLAY_MAX))]
+    pub replay: Option<u32>,
     /// Tighter limits on every batch of every tool. They can only take away: of these numbers and the host's the
     /// smaller ones hold.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -7,8 +7,11 @@
 /// documents of a long passage and keeps parsing under a few milliseconds.
 pub const EDIT_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of a context file that is one puzzle or passage. ARC's whole training set is 0.9 MB.
+/// Bytes of a file of contexts, one or many. ARC's whole training set is 0.9 MB, SQuAD 2's is 42 MB.
 pub const CONTEXT_BYTES_MAX: usize = 64 << 20;
+
+/// Contexts of one file. SQuAD 2's training set has about 19,000 paragraphs, and SEAL trains on 50.
+pub const CONTEXTS_MAX: usize = 1 << 16;
 
 /// Nesting of JSON arrays and objects in an edit. The deepest valid edit (a chain's parameters) needs 10.
 pub const JSON_DEPTH_MAX: usize = 32;
@@ -37,6 +40,10 @@ pub const EXAMPLES_MAX: usize = 250;
 
 /// Documents of a passage. SEAL's completions have about 7 lines.
 pub const DOCUMENTS_MAX: usize = 256;
+
+/// Documents about what was known before that an edit may ask for. As many as its own documents: rehearsal keeps
+/// what is there and must not become the training.
+pub const REPLAY_MAX: u32 = 256;
 
 /// Bytes of one document. About 4,000 tokens.
 pub const DOCUMENT_BYTES_MAX: usize = 16 << 10;

@@ -20,7 +20,7 @@ pub struct ToolRun {
     pub fuel: u64,
 }
 
-/// Everything the tools made for one edit, and what they were.
+/// Everything the tools made for one edit, and what they were; and what is learned along.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ToolOutcomes {
     /// The puzzle's training tasks: de-duplicated, in a fixed order, at most
@@ -29,14 +29,17 @@ pub struct ToolOutcomes {
     /// The passage's documents that tools wrote, as they are learned; at most [`crate::limits::EXAMPLES_MAX`].
     /// Empty for a puzzle.
     pub documents: Vec<String>,
+    /// Documents about what was known before, as they are learned; empty where nothing is known or the edit asks
+    /// for none.
+    pub replayed: Vec<String>,
     /// One entry a tool, in order of first use.
     pub runs: Vec<ToolRun>,
 }
 
 impl ToolOutcomes {
-    /// Tasks and documents.
+    /// Tasks and documents, replayed ones included.
     pub fn items(&self) -> usize {
-        self.tasks.len() + self.documents.len()
+        self.tasks.len() + self.documents.len() + self.replayed.len()
     }
 }
 

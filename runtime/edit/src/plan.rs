@@ -21,6 +21,9 @@ pub struct Plan {
     /// Texts to learn that the edit has, in order: a passage's each under its title, a puzzle's as they were
     /// written.
     pub documents: Vec<String>,
+    /// How many documents about what was known before are learned along, at most: whoever knows them adds them
+    /// ([`crate::ToolOutcomes::replayed`]).
+    pub replay: u32,
     /// What the tools may use at most, beside the host's own limits.
     pub limits: ToolLimits,
     /// How to train.
@@ -77,7 +80,7 @@ pub const PERMUTE_EXAMPLES: &str = "grid.permute_examples";
 ///
 /// # Errors
 /// When a tool is not in the catalogue, the edit is for the other kind of context, or a passage's documents
-/// make more steps than [`STEPS_MAX`]. (The examples of a puzzle are counted when they exist: [`steps`].)
+/// and those to be replayed make more steps than [`STEPS_MAX`]. (The examples of a puzzle are counted when they exist: [`steps`].)
 pub fn plan(edit: &SelfEdit, catalogue: &Catalogue, context: &Context, seed: u64) -> Result<Plan, Refused> {
     let (puzzle, text, documents) = match context {
         Context::Puzzle(puzzle) => {
@@ -89,14 +92,17 @@ pub fn plan(edit: &SelfEdit, catalogue: &Catalogue, context: &Context, seed: u64
         }
     };
     if puzzle.is_none() {
-        steps(documents.len(), &edit.training).map_err(|problem| match edit.dialect {
-            // A completion has no training settings to point to.
-            Dialect::SealCompletion => Problem { pointer: String::new(), ..problem },
-            Dialect::Selkie | Dialect::SealArc => problem,
+        let replayed = usize::try_from(edit.replay).unwrap_or(usize::MAX);
+        steps(documents.len().saturating_add(replayed), &edit.training).map_err(|problem| {
+            match edit.dialect {
+                // A completion has no training settings to point to.
+                Dialect::SealCompletion => Problem { pointer: String::new(), ..problem },
+                Dialect::Selkie | Dialect::SealArc => problem,
+            }
         })?;
     }
-    let (limits, training) = (edit.limits, edit.training.clone());
-    Ok(Plan { puzzle, text, documents, limits, training, seed })
+    let (replay, limits, training) = (edit.replay, edit.limits, edit.training.clone());
+    Ok(Plan { puzzle, text, documents, replay, limits, training, seed })
 }
 
 /// Optimiser steps of training on so many examples: batches, the last one perhaps smaller, times epochs.

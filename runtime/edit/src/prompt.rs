@@ -73,16 +73,16 @@ fn short_type(root: &Value, schema: &Value) -> String {
 /// Selkie's form, short enough for a prompt.
 pub fn selkie_form_help() -> &'static str {
     "Answer with one JSON object:\n\
-     {\"version\": 1,\n \
+     {\"version\": 1, \"reason\": TEXT,\n \
       \"data\": {\"tools\": [{\"tool\": NAME, \"params\": {...}}, {\"chain\": [TOOL, TOOL]}],\n          \
                \"permute\": {\"copies\": 1, \"colors\": true},\n          \
-               \"documents\": [TEXT, ...], \"include_source\": true},\n \
+               \"documents\": [TEXT, ...], \"include_source\": true, \"replay\": 0},\n \
       \"training\": {\"loss_on\": \"final_output\"|\"all_outputs\"|\"all_tokens\", \"learning_rate\": 1e-4,\n              \
                    \"epochs\": 2, \"batch_size\": 2,\n              \
                    \"lora\": {\"rank\": 16, \"alpha\": 16, \"targets\": [\"q_proj\", \"v_proj\"]},\n              \
-                   \"schedule\": \"cosine\"|\"linear\"|\"constant\", \"warmup_steps\": 0},\n \
-      \"reason\": TEXT}\n\
-     Only version and data are required. permute is for puzzles, include_source is for passages.\n"
+                   \"schedule\": \"cosine\"|\"linear\"|\"constant\", \"warmup_steps\": 0}}\n\
+     Only version and data are required. permute is for puzzles; include_source and replay are for passages.\n\
+     replay is how many texts about what you knew before are learned along, so that you do not forget it.\n"
 }
 
 /// The prompt for a self-edit: of a passage SEAL's own for implications, word for word; of a puzzle its

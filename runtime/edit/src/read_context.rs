@@ -1,16 +1,19 @@
-//! Reads contexts from JSON: ARC's puzzles and challenges files, SQuAD's and SEAL's passages.
+//! Reads contexts from JSON, one or many: ARC's puzzles and challenges files, SQuAD's and SEAL's passages.
 //!
 //! By hand and not by derive, because whoever wrote the file needs to know which row of which grid is
 //! ragged, and serde would name the first type that did not match.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::context::{Context, Passage, Puzzle, PuzzleTest, Question};
 use crate::grid::{Example, Grid, GridError};
 use crate::json;
 use crate::limits::{
-    COLOUR_MAX, CONTEXT_BYTES_MAX, DEMONSTRATIONS_MAX, JSON_DEPTH_MAX, PASSAGE_BYTES_MAX, PUZZLE_SIDE_MAX,
-    QUESTION_BYTES_MAX, QUESTIONS_MAX, TESTS_MAX, TITLE_BYTES_MAX,
+    COLOUR_MAX, CONTEXT_BYTES_MAX, CONTEXTS_MAX, DEMONSTRATIONS_MAX, JSON_DEPTH_MAX, PASSAGE_BYTES_MAX,
+    PUZZLE_SIDE_MAX, QUESTION_BYTES_MAX, QUESTIONS_MAX, TESTS_MAX, TITLE_BYTES_MAX,
 };
 use crate::wording;
 
@@ -50,6 +53,15 @@ pub enum ContextError {
         /// Tasks in the file.
         count: usize,
     },
+    /// More contexts than [`CONTEXTS_MAX`].
+    #[error("{count} puzzles and passages in one file, where there may be {max}: split it", max = CONTEXTS_MAX)]
+    TooManyContexts {
+        /// How many the file has.
+        count: usize,
+    },
+    /// A file of many contexts that has none.
+    #[error("no puzzle and no passage with a question that has an answer")]
+    NoContexts,
     /// A member that must be there.
     #[error("{at}: `{member}` is missing")]
     Missing {
@@ -164,12 +176,38 @@ impl Context {
             return puzzle(members, name, "").map(Context::Puzzle);
         }
         if has("context") || has("questions") || has("qas") {
-            return passage(members).map(Context::Passage);
+            return passage(members, "").map(Context::Passage);
         }
         if !members.is_empty() && members.values().all(|member| member.get("train").is_some()) {
             return Err(ContextError::ManyPuzzles { count: members.len() });
         }
         Err(ContextError::Unknown { found: wording::found(&value) })
+    }
+
+    /// Reads every context of a file, in its order and each once: one puzzle or passage; a list of them, or
+    /// one a line; SQuAD's `data`; SEAL's `articles`; ARC's challenges. Of several answers to a question the
+    /// first counts. A puzzle without an id is named `stem`, with its number from 1 where the file has
+    /// several.
+    ///
+    /// SQuAD's impossible questions are left out, and paragraphs that have no others. Its titles get spaces
+    /// for underscores, as in SEAL's files.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, and where, such as `data[3].paragraphs[1].qas[0]`.
+    pub fn many_from_json(text: &str, stem: &str) -> Result<Vec<Context>, ContextError> {
+        let text = within_size(text)?;
+        let contexts = if is_json_lines(text) { json_lines(text)? } else { whole_file(&parsed(text)?)? };
+        let mut contexts = distinct(contexts);
+        counted_contexts(contexts.len())?;
+        let alone = contexts.len() == 1;
+        for (index, context) in contexts.iter_mut().enumerate() {
+            if let Context::Puzzle(puzzle) = context
+                && puzzle.id.is_empty()
+            {
+                puzzle.id = if alone { stem.to_owned() } else { format!("{stem}-{}", index + 1) };
+            }
+        }
+        Ok(contexts)
     }
 
     /// The context as JSON, in the form that [`Context::from_json`] reads back to an equal one.
@@ -206,30 +244,156 @@ impl Puzzle {
             count: challenges.len(),
             near: wording::listed(challenges.keys().map(String::as_str), Some(task)),
         })?;
-        let mut puzzle = puzzle(object(chosen, task)?, task, &format!("{task}."))?;
-        let Some(solutions) = solutions else { return Ok(puzzle) };
-        let solutions = parsed(solutions)?;
-        let solved = match object(&solutions, "solutions")?.get(task) {
-            Some(solved) => list(solved, &format!("solutions.{task}"))?.as_slice(),
-            None => &[],
-        };
-        if solved.len() != puzzle.tests.len() {
-            let (expected, found) = (puzzle.tests.len(), solved.len());
-            return Err(ContextError::Solutions { task: task.to_owned(), expected, found });
-        }
-        for (index, (test, output)) in puzzle.tests.iter_mut().zip(solved).enumerate() {
-            test.output = Some(grid(output, &format!("solutions.{task}[{index}]"))?);
+        let mut puzzle = task_puzzle(task, chosen)?;
+        if let Some(solutions) = solutions {
+            let solutions = parsed(solutions)?;
+            solve(task, &mut puzzle, object(&solutions, "solutions")?)?;
         }
         Ok(puzzle)
     }
+
+    /// Reads every task of ARC's challenges file, in its order, with solutions where the second file is
+    /// given.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with either file, and where; a task that the solutions lack.
+    pub fn many_from_challenges(
+        challenges: &str,
+        solutions: Option<&str>,
+    ) -> Result<Vec<Puzzle>, ContextError> {
+        let challenges = parsed(challenges)?;
+        let challenges = object(&challenges, "challenges")?;
+        let mut puzzles = tasks(challenges)?;
+        counted_contexts(puzzles.len())?;
+        if let Some(solutions) = solutions {
+            let solutions = parsed(solutions)?;
+            let solutions = object(&solutions, "solutions")?;
+            for (task, puzzle) in challenges.keys().zip(&mut puzzles) {
+                solve(task, puzzle, solutions)?;
+            }
+        }
+        Ok(puzzles)
+    }
+}
+
+fn tasks(challenges: &Map<String, Value>) -> Result<Vec<Puzzle>, ContextError> {
+    challenges.iter().map(|(task, value)| task_puzzle(task, value)).collect()
+}
+
+fn task_puzzle(task: &str, value: &Value) -> Result<Puzzle, ContextError> {
+    puzzle(object(value, task)?, task, &format!("{task}."))
+}
+
+/// Fills in the test outputs from a solutions file.
+fn solve(task: &str, puzzle: &mut Puzzle, solutions: &Map<String, Value>) -> Result<(), ContextError> {
+    let solved = match solutions.get(task) {
+        Some(solved) => list(solved, &format!("solutions.{task}"))?.as_slice(),
+        None => &[],
+    };
+    if solved.len() != puzzle.tests.len() {
+        let (expected, found) = (puzzle.tests.len(), solved.len());
+        return Err(ContextError::Solutions { task: task.to_owned(), expected, found });
+    }
+    for (index, (test, output)) in puzzle.tests.iter_mut().zip(solved).enumerate() {
+        test.output = Some(grid(output, &format!("solutions.{task}[{index}]"))?);
+    }
+    Ok(())
+}
+
+/// Whether the first line with anything on it is an object by itself, and there are others.
+fn is_json_lines(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let whole = json::End::Closed(first.len());
+    first.starts_with('{') && json::end_of_value(first, JSON_DEPTH_MAX) == whole && lines.next().is_some()
+}
+
+fn json_lines(text: &str) -> Result<Vec<Context>, ContextError> {
+    let mut contexts = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let value = parsed(line).map_err(|error| match error {
+            ContextError::Json { column, message, .. } => {
+                ContextError::Json { line: index + 1, column, message }
+            }
+            other => other,
+        })?;
+        contexts.extend(entry(&value, &format!("line {}: ", index + 1))?);
+    }
+    Ok(contexts)
+}
+
+/// What a file of one JSON value has, whichever form it is in.
+fn whole_file(value: &Value) -> Result<Vec<Context>, ContextError> {
+    let many = |name: &str, entries: &[Value]| {
+        let mut contexts = Vec::new();
+        for (index, value) in entries.iter().enumerate() {
+            contexts.extend(entry(value, &format!("{name}[{index}]."))?);
+        }
+        Ok(contexts)
+    };
+    match value {
+        Value::Array(entries) => many("", entries),
+        Value::Object(members) if !is_context(members) => {
+            let listed = ["data", "articles"].into_iter().find_map(|name| Some((name, members.get(name)?)));
+            match listed {
+                Some((name, entries)) => many(name, list(entries, name)?),
+                None if members.values().any(|task| task.get("train").is_some()) => {
+                    Ok(tasks(members)?.into_iter().map(Context::Puzzle).collect())
+                }
+                None => entry(value, ""),
+            }
+        }
+        _ => entry(value, ""),
+    }
+}
+
+fn is_context(members: &Map<String, Value>) -> bool {
+    ["train", "test", "context", "questions", "qas", "paragraphs"]
+        .iter()
+        .any(|name| members.contains_key(*name))
+}
+
+/// One entry of a list: a puzzle, a passage, or one of SQuAD's articles, which has a passage a paragraph.
+/// `prefix` is where it is, and a separator.
+fn entry(value: &Value, prefix: &str) -> Result<Vec<Context>, ContextError> {
+    match value {
+        Value::Object(members) if members.contains_key("paragraphs") => article(members, prefix),
+        Value::Object(members) if members.contains_key("train") || members.contains_key("test") => {
+            puzzle(members, "", prefix).map(|puzzle| vec![Context::Puzzle(puzzle)])
+        }
+        Value::Object(members) if is_context(members) => {
+            passage(members, prefix).map(|passage| vec![Context::Passage(passage)])
+        }
+        _ => Err(wrong_type(value, place(prefix), "a puzzle (`train`, `test`) or a passage with questions")),
+    }
+}
+
+/// Without those that came before. A copy that is in training and in evaluation would be a leak.
+fn distinct(mut contexts: Vec<Context>) -> Vec<Context> {
+    let mut seen = HashSet::new();
+    contexts.retain(|context| seen.insert(Sha256::digest(context.to_json().to_string())));
+    contexts
+}
+
+fn counted_contexts(count: usize) -> Result<(), ContextError> {
+    match count {
+        0 => Err(ContextError::NoContexts),
+        _ if count > CONTEXTS_MAX => Err(ContextError::TooManyContexts { count }),
+        _ => Ok(()),
+    }
+}
+
+/// The text without a byte order mark.
+fn within_size(text: &str) -> Result<&str, ContextError> {
+    if text.len() > CONTEXT_BYTES_MAX {
+        return Err(ContextError::TooLarge { bytes: text.len() });
+    }
+    Ok(text.trim_start_matches('\u{feff}'))
 }
 
 /// JSON within the caps. Depth is checked first, by a scanner that cannot run out of stack.
 fn parsed(text: &str) -> Result<Value, ContextError> {
-    if text.len() > CONTEXT_BYTES_MAX {
-        return Err(ContextError::TooLarge { bytes: text.len() });
-    }
-    let text = text.trim_start_matches('\u{feff}');
+    let text = within_size(text)?;
     if !json::is_within_depth(text, JSON_DEPTH_MAX) {
         return Err(ContextError::TooDeep);
     }
@@ -257,8 +421,15 @@ fn member<'a>(
     at: &str,
     member: &'static str,
 ) -> Result<&'a Value, ContextError> {
-    let place = if at.is_empty() { "the top level" } else { at };
-    members.get(member).ok_or_else(|| ContextError::Missing { at: place.to_owned(), member })
+    members.get(member).ok_or_else(|| ContextError::Missing { at: place(at).to_owned(), member })
+}
+
+/// A prefix without its separator, as the name of a place.
+fn place(prefix: &str) -> &str {
+    match prefix.trim_end_matches(['.', ':', ' ']) {
+        "" => "the top level",
+        place => place,
+    }
 }
 
 fn counted(at: &str, found: usize, min: usize, max: usize) -> Result<(), ContextError> {
@@ -268,11 +439,10 @@ fn counted(at: &str, found: usize, min: usize, max: usize) -> Result<(), Context
     Err(ContextError::Count { at: at.to_owned(), found, min, max })
 }
 
-/// `prefix` is empty or ends with a dot: where the puzzle is in its file.
+/// `prefix` is where the puzzle is in its file: empty, or a place and a separator.
 fn puzzle(members: &Map<String, Value>, name: &str, prefix: &str) -> Result<Puzzle, ContextError> {
-    let place = prefix.trim_end_matches('.');
-    let demonstrations = list(member(members, place, "train")?, &format!("{prefix}train"))?;
-    let tests = list(member(members, place, "test")?, &format!("{prefix}test"))?;
+    let demonstrations = list(member(members, prefix, "train")?, &format!("{prefix}train"))?;
+    let tests = list(member(members, prefix, "test")?, &format!("{prefix}test"))?;
     counted(&format!("{prefix}train"), demonstrations.len(), 2, DEMONSTRATIONS_MAX)?;
     counted(&format!("{prefix}test"), tests.len(), 1, TESTS_MAX)?;
     let side = |example: &Value, at: &str, side: &'static str| {
@@ -321,27 +491,56 @@ fn grid(value: &Value, at: &str) -> Result<Grid, ContextError> {
     Grid::from_rows(&colours).map_err(|source| ContextError::Grid { at: at.to_owned(), source })
 }
 
-fn passage(members: &Map<String, Value>) -> Result<Passage, ContextError> {
-    let title = text(member(members, "", "title")?, "title", TITLE_BYTES_MAX)?;
-    let context = text(member(members, "", "context")?, "context", PASSAGE_BYTES_MAX)?;
-    let (name, asked) = match (members.get("questions"), members.get("qas")) {
-        (None, Some(asked)) => ("qas", asked),
-        (asked, _) => (
-            "questions",
-            asked.ok_or(ContextError::Missing { at: "the top level".to_owned(), member: "questions" })?,
-        ),
-    };
-    let asked = list(asked, name)?;
-    counted(name, asked.len(), 1, QUESTIONS_MAX)?;
+/// `prefix` as for a puzzle.
+fn passage(members: &Map<String, Value>, prefix: &str) -> Result<Passage, ContextError> {
+    let title = text(member(members, prefix, "title")?, &format!("{prefix}title"), TITLE_BYTES_MAX)?;
+    let context = text(member(members, prefix, "context")?, &format!("{prefix}context"), PASSAGE_BYTES_MAX)?;
+    let name =
+        if members.contains_key("questions") || !members.contains_key("qas") { "questions" } else { "qas" };
+    let at = format!("{prefix}{name}");
+    let asked: Vec<(usize, &Value)> = list(member(members, prefix, name)?, &at)?.iter().enumerate().collect();
+    Ok(Passage { title, context, questions: questions(&asked, &at)? })
+}
+
+/// The passages of one of SQuAD's articles.
+fn article(members: &Map<String, Value>, prefix: &str) -> Result<Vec<Context>, ContextError> {
+    let title = text(member(members, prefix, "title")?, &format!("{prefix}title"), TITLE_BYTES_MAX)?;
+    let title = title.replace('_', " ");
+    let at = format!("{prefix}paragraphs");
+    let mut passages = Vec::new();
+    for (index, paragraph) in list(member(members, prefix, "paragraphs")?, &at)?.iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        let paragraph = object(paragraph, &at)?;
+        let context = text(member(paragraph, &at, "context")?, &format!("{at}.context"), PASSAGE_BYTES_MAX)?;
+        let asked = member(paragraph, &at, "qas")?;
+        let at = format!("{at}.qas");
+        let asked: Vec<(usize, &Value)> =
+            list(asked, &at)?.iter().enumerate().filter(|(_, item)| is_answerable(item)).collect();
+        if !asked.is_empty() {
+            let questions = questions(&asked, &at)?;
+            passages.push(Context::Passage(Passage { title: title.clone(), context, questions }));
+        }
+    }
+    Ok(passages)
+}
+
+/// SQuAD 2 marks what its passage does not answer, and gives no answers there.
+fn is_answerable(item: &Value) -> bool {
+    item.get("is_impossible") != Some(&Value::Bool(true)) && item.get("answers") != Some(&json!([]))
+}
+
+/// Questions with their answers; each comes with its index in the list at `at`.
+fn questions(asked: &[(usize, &Value)], at: &str) -> Result<Vec<Question>, ContextError> {
+    counted(at, asked.len(), 1, QUESTIONS_MAX)?;
     let mut questions = Vec::new();
-    for (index, item) in asked.iter().enumerate() {
-        let at = format!("{name}[{index}]");
+    for (index, item) in asked {
+        let at = format!("{at}[{index}]");
         let item = object(item, &at)?;
         let question = member(item, &at, "question")?;
         let question = text(question, &format!("{at}.question"), QUESTION_BYTES_MAX)?;
         questions.push(Question { question, answer: answer(item, &at)? });
     }
-    Ok(Passage { title, context, questions })
+    Ok(questions)
 }
 
 /// The gold answer: `answer`, or the first of several as SQuAD's files have them.

@@ -27,10 +27,12 @@ pub struct SelfEdit {
     pub pipelines: Vec<Vec<ToolCall>>,
     /// The last step of a puzzle's dataset.
     pub permute: Permute,
-    /// Texts that the model wrote to learn from, in order, without the title.
+    /// Texts that the model wrote to learn from, in order, without the title and without white space around them.
     pub documents: Vec<String>,
     /// Whether the passage itself is learned too, as the last document; false for a puzzle.
     pub include_source: bool,
+    /// How many documents about what was known before are learned along, at most; 0 for a puzzle.
+    pub replay: u32,
     /// Limits on its tools that are tighter than the host's.
     pub limits: ToolLimits,
     /// How to train.

@@ -62,8 +62,8 @@ fn selkie(
     }
     problems.into_result()?;
 
-    let EditDraft { version: _, data, training, reason } = typed(value)?;
-    let DataDraft { tools, permute, documents, include_source, limits } = data;
+    let EditDraft { version: _, reason, data, training } = typed(value)?;
+    let DataDraft { tools, permute, documents, include_source, replay, limits } = data;
     let pipelines: Vec<Vec<ToolCall>> = tools.into_iter().map(calls).collect();
     let permute = match domain {
         Domain::Puzzle => Permute {
@@ -76,8 +76,9 @@ fn selkie(
         dialect: Dialect::Selkie,
         pipelines,
         permute,
-        documents,
+        documents: documents.iter().map(|document| document.trim().to_owned()).collect(),
         include_source: domain == Domain::Passage && include_source.unwrap_or(true),
+        replay: if domain == Domain::Passage { replay.unwrap_or(0) } else { 0 },
         limits: ToolLimits { fuel: limits.fuel, items: limits.items, model_calls: limits.model_calls },
         training: settings(training, domain, defaults),
         reason,
@@ -289,6 +290,7 @@ fn seal_arc(
         permute: Permute { copies: 1, colors: data_generation.any() },
         documents: Vec::new(),
         include_source: false,
+        replay: 0,
         limits: ToolLimits::default(),
         training: Training {
             loss_on: training.strategy.loss_on(),
@@ -354,6 +356,7 @@ fn seal_completion(text: &str, domain: Domain, defaults: &Training) -> Result<Se
         permute: NO_PERMUTATION,
         documents,
         include_source: true,
+        replay: 0,
         limits: ToolLimits::default(),
         training: settings(TrainingDraft::default(), domain, defaults),
         reason: None,

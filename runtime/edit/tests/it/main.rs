@@ -2,6 +2,7 @@
 
 mod contexts;
 mod fixtures;
+mod many_contexts;
 mod planning;
 mod prompts;
 mod properties;

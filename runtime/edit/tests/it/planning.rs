@@ -130,6 +130,7 @@ fn documents_have_their_title_and_the_passage_is_last() {
     };
     check(json!({ "documents": ["a", "b"] }), &["T\na", "T\nb", "T\nC"]);
     check(json!({ "documents": ["a"], "include_source": false }), &["T\na"]);
+    check(json!({ "documents": [" a ", "\n b\tc\n"], "include_source": false }), &["T\na", "T\nb\tc"]);
     check(json!({}), &["T\nC"]);
 }
 
@@ -137,7 +138,7 @@ fn documents_have_their_title_and_the_passage_is_last() {
 fn a_puzzles_documents_are_as_they_were_written() {
     let check = |data: Value, pipelines: usize| {
         let plan = planned(&json!({ "version": 1, "data": data }), &puzzle(3)).expect("a plan");
-        assert_eq!(plan.documents, [" a\n", "b"]);
+        assert_eq!(plan.documents, ["a", "b"]);
         assert_eq!(plan.puzzle.expect("a puzzle").pipelines.len(), pipelines);
     };
     let (documents, tools) = (json!([" a\n", "b"]), json!([{ "tool": "grid.transpose" }]));
@@ -148,6 +149,22 @@ fn a_puzzles_documents_are_as_they_were_written() {
     // Its steps are counted when its tasks exist too.
     let many = json!({ "version": 1, "data": { "documents": vec!["a"; 256] }, "training": { "epochs": 50 } });
     assert_eq!(planned(&many, &puzzle(3)).expect("a plan").documents.len(), 256);
+}
+
+#[test]
+fn replayed_documents_are_a_count_and_take_steps() {
+    let check = |data: Value, context: &Context, replay: u32| {
+        assert_eq!(planned(&json!({ "version": 1, "data": data }), context).expect("a plan").replay, replay);
+    };
+    check(json!({ "replay": 16 }), &passage(), 16);
+    check(json!({}), &passage(), 0);
+    check(json!({ "replay": 16 }), &puzzle(3), 0);
+    // Ten epochs, one at a time: 37 documents are 370 steps.
+    let of = |replay: u32| {
+        planned(&json!({ "version": 1, "data": { "documents": ["a"], "replay": replay } }), &passage())
+    };
+    assert_eq!(of(35).expect("370 steps").documents.len(), 2);
+    assert_eq!(codes(&of(36).expect_err("380 steps")), [(Code::TooManySteps, "/training/epochs")]);
 }
 
 #[test]

@@ -80,16 +80,16 @@ fn a_puzzles_prompt() {
     grid.upscale {factor: integer 2..8}: Enlarges every cell.
 
     Answer with one JSON object:
-    {"version": 1,
+    {"version": 1, "reason": TEXT,
      "data": {"tools": [{"tool": NAME, "params": {...}}, {"chain": [TOOL, TOOL]}],
               "permute": {"copies": 1, "colors": true},
-              "documents": [TEXT, ...], "include_source": true},
+              "documents": [TEXT, ...], "include_source": true, "replay": 0},
      "training": {"loss_on": "final_output"|"all_outputs"|"all_tokens", "learning_rate": 1e-4,
                   "epochs": 2, "batch_size": 2,
                   "lora": {"rank": 16, "alpha": 16, "targets": ["q_proj", "v_proj"]},
-                  "schedule": "cosine"|"linear"|"constant", "warmup_steps": 0},
-     "reason": TEXT}
-    Only version and data are required. permute is for puzzles, include_source is for passages.
+                  "schedule": "cosine"|"linear"|"constant", "warmup_steps": 0}}
+    Only version and data are required. permute is for puzzles; include_source and replay are for passages.
+    replay is how many texts about what you knew before are learned along, so that you do not forget it.
     "#);
     assert!(edit_prompt(&context, &Catalogue::default()).contains("Tools:\nnone\n"));
 }

@@ -46,7 +46,7 @@ fn keys() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => prop::sample::select(vec![
             "version", "data", "training", "reason", "tools", "tool", "params", "chain", "permute", "copies", "colors",
-            "documents", "include_source", "loss_on", "learning_rate", "epochs", "batch_size", "lora", "rank", "alpha",
+            "documents", "include_source", "replay", "loss_on", "learning_rate", "epochs", "batch_size", "lora", "rank", "alpha",
             "targets", "schedule", "warmup_steps", "data_generation", "use_basic_augmentations", "strategy",
             "num_train_epochs", "degrees", "axis",
         ])

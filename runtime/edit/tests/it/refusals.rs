@@ -16,7 +16,7 @@ fn what_a_model_reads() {
     insta::assert_snapshot!(refusal(r#"{"version": 2, "data": {"tool": []}, "training": {"learning_rate": 1e308, "epochs": 0.5, "loss_on": "all", "lora": {"targets": ["q"], "rank": 0}}}"#, Domain::Puzzle), @r#"
     the self-edit was refused for 7 problems
       out_of_range at /version: expected 1, found 2
-      unknown_field at /data/tool: expected one of tools, limits, permute, documents, include_source, found `tool`
+      unknown_field at /data/tool: expected one of tools, replay, limits, permute, documents, include_source, found `tool`
       out_of_range at /training/learning_rate: expected a number from 1e-6 to 1, found 1e+308
       wrong_type at /training/epochs: expected a whole number from 1 to 50, found 0.5
       out_of_range at /training/loss_on: expected one of final_output, all_outputs, all_tokens, found "all"
