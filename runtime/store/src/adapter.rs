@@ -67,6 +67,6 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// SHA-256 in 64 hex digits.
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }

@@ -111,6 +111,15 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// Whether there is anything at a path.
+pub(crate) fn is_there(path: &Path) -> Result<bool, Error> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(Error::io("look at", path)(error)),
+    }
+}
+
 /// A file's bytes, or `None` where there is no file.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {

@@ -48,11 +48,13 @@ pub enum Error {
         /// The home.
         home: PathBuf,
     },
-    /// `ledger.sqlite` is no SQLite database, or one of another program.
-    #[error("{} is not a ledger of selkie", path.display())]
+    /// `ledger.sqlite` or `run.sqlite` is no SQLite database, or one of another program.
+    #[error("{} is not {expected}", path.display())]
     NotALedger {
         /// The file.
         path: PathBuf,
+        /// What it should be: `a ledger of selkie`, or `a run of selkie`.
+        expected: &'static str,
     },
     /// The ledger was written by a later version of selkie. It was not touched.
     #[error(
@@ -83,6 +85,14 @@ pub enum Error {
         /// The ledger.
         path: PathBuf,
         /// Why not.
+        source: rusqlite::Error,
+    },
+    /// SQLite finds that the file is not what it wrote.
+    #[error("{} is damaged: put a copy of it there, or use another folder", path.display())]
+    DamagedLedger {
+        /// The ledger.
+        path: PathBuf,
+        /// What it found.
         source: rusqlite::Error,
     },
     /// A record that could be written but not read again (deeper JSON than the parser takes). Not written.
@@ -200,6 +210,64 @@ pub enum Error {
         /// The place.
         path: PathBuf,
     },
+    /// Reading a run's folder without a run. (Writing begins one.)
+    #[error("there is no run at {}: nothing was begun there, or the path is another", folder.display())]
+    NoRun {
+        /// The folder that was asked for.
+        folder: PathBuf,
+    },
+    /// Another process (or another `RunLedger` in this one) writes to the run.
+    #[error(
+        "the run at {} is being written by another process: wait until it ends, or use another folder",
+        folder.display()
+    )]
+    RunLocked {
+        /// The run's folder.
+        folder: PathBuf,
+    },
+    /// A run's folder with SQLite's log and no ledger. The log would be replayed into a new one.
+    #[error("{} has `{log}` but no run.sqlite: put the file back, or use another folder", folder.display())]
+    RunMissing {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The log's file.
+        log: String,
+    },
+    /// A run that is there was begun with other settings.
+    #[error(
+        "the run at {} was begun with other settings: {difference}; use another folder, or the same settings",
+        folder.display()
+    )]
+    OtherSettings {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The first that differs.
+        difference: Box<Difference>,
+    },
+    /// A piece of work that was done again came out otherwise. Nothing was written.
+    #[error(
+        "the run at {} has another record of `{key}`: {difference}; what is finished does not change, \
+         use another folder",
+        folder.display()
+    )]
+    OtherRow {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The row's key.
+        key: String,
+        /// The first value that differs.
+        difference: Box<Difference>,
+    },
+    /// A row of a run whose JSON is not what this code writes.
+    #[error("`{key}` is damaged in the run at {}: use a copy of the run, or another folder", folder.display())]
+    UnreadableRow {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The row's key; `settings` for those.
+        key: String,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
     /// A failpoint that a test armed.
     #[cfg(any(test, feature = "failpoints"))]
     #[error("stopped by a test at {step:?}")]
@@ -224,6 +292,24 @@ impl std::fmt::Display for Damage {
             Damage::Missing => "is missing",
             Damage::Changed => "is not what was kept",
         })
+    }
+}
+
+/// The first place where two JSON documents differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The place, as a JSON pointer (RFC 6901); empty for the whole document.
+    pub pointer: String,
+    /// What the ledger has there, as JSON; cut when it is long.
+    pub there: String,
+    /// What was given now.
+    pub here: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = if self.pointer.is_empty() { "the whole" } else { &self.pointer };
+        write!(f, "{at} is {} there and {} here", self.there, self.here)
     }
 }
 

@@ -96,22 +96,28 @@ impl Home {
 
     /// Makes this process the one writer.
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
-        let path = self.root.join("lock");
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = open.map_err(Error::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { file }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { home: self.root.clone() }),
-            Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
-        }
+        Lock::take(&self.root.join("lock"), || Error::Locked { home: self.root.clone() })
     }
 }
 
-/// The right to write to a home. The file stays when it is released: removing it would let a third process
+/// The right to write to a home, or to a run. The file stays when it is released: removing it would let a third process
 /// lock a new file while a second one holds the old.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+}
+
+impl Lock {
+    /// Takes the lock without waiting; `held` is the error when another process has it.
+    pub(crate) fn take(path: &Path, held: impl FnOnce() -> Error) -> Result<Lock, Error> {
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = open.map_err(Error::io("open", path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { file }),
+            Err(TryLockError::WouldBlock) => Err(held()),
+            Err(TryLockError::Error(source)) => Err(Error::io("lock", path)(source)),
+        }
+    }
 }
 
 impl Drop for Lock {

@@ -1,20 +1,8 @@
-//! The ledger file: how it is opened, and every SQL statement of the crate.
-//!
-//! Write-ahead log with `synchronous = FULL`. With the log, a reader sees the last commit at once, whatever the
-//! writer does: in a rollback journal a writer that is stopped during a commit shuts readers out, and after a
-//! kill a reader must be able to write to roll back. FULL syncs the log at every commit; NORMAL, the usual
-//! companion, may lose the last commits in a power cut, and a generation that was reported as kept stays kept.
-//! The price: a home cannot be shared by two machines over a network file system (flock cannot promise that
-//! either), and who may not write to the folder reads it with the log's files as the last writer left them, or
-//! without any.
+//! The ledger of a home: every SQL statement that is about it.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
-};
-use serde::de::DeserializeOwned;
+use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::{Manifest, ManifestFile};
@@ -22,16 +10,15 @@ use crate::error::Error;
 use crate::failpoints::{Step, reach};
 use crate::id::{ContentId, EntryId, GenerationId};
 use crate::record::{Entry, Episode, Event, Generation, Outcome, Record, Refusal, Rollback, Trial};
+use crate::sqlite::{Database, Format, Writing, encode};
 
-/// The format that this code writes, in `PRAGMA user_version`.
-const FORMAT: i64 = 1;
-
-/// Marks the file as a ledger of selkie in `PRAGMA application_id`: `SELK`.
-const APPLICATION_ID: i64 = 0x5345_4c4b;
-
-/// How long to wait for another connection's lock. Only the moment in which the log of a killed writer is
-/// recovered locks anybody out; ten seconds is far more than that takes on any disk.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a home's ledger is: `SELK`.
+static FORMAT: Format = Format {
+    name: "a ledger of selkie",
+    application_id: 0x5345_4c4b,
+    version: 1,
+    schema: include_str!("ledger.sql"),
+};
 
 /// Columns of an entry, with the generation that it made.
 const ENTRY: &str = "SELECT e.number, e.kind, e.base_digest, e.parent, e.target, e.adapter, e.record, e.result, \
@@ -42,8 +29,7 @@ const GENERATION: &str = "SELECT g.number, g.entry, g.base_digest, g.parent, g.a
 
 /// An open ledger.
 pub(crate) struct Ledger {
-    connection: Connection,
-    path: PathBuf,
+    database: Database,
 }
 
 /// The part of a rollback that is not in columns.
@@ -53,113 +39,26 @@ struct RollbackRecord {
 }
 
 impl Ledger {
-    /// Makes a new ledger: complete in one file when this returns, so that a rename publishes it.
-    pub(crate) fn create(path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Ledger { path: path.to_owned(), source };
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
-        write_schema(&connection).map_err(failed)?;
-        // The last connection that closes moves the log into the file, and syncs it.
-        connection.close().map_err(|(_, source)| failed(source))
+    /// Makes a new ledger: in `folder` under this name, then at `path`. What has a name that begins so is
+    /// removed.
+    pub(crate) fn publish(folder: &Path, name: &str, path: &Path) -> Result<(), Error> {
+        Database::publish(folder, name, path, &FORMAT)
     }
 
     /// The ledger of a home where nothing was ever kept.
     pub(crate) fn empty(path: &Path) -> Result<Ledger, Error> {
-        let ledger = Connection::open_in_memory().and_then(|connection| {
-            write_schema(&connection)?;
-            Ok(Ledger { connection, path: path.to_owned() })
-        });
-        ledger.map_err(|source| Error::Ledger { path: path.to_owned(), source })
+        Database::empty(path, &FORMAT).map(|database| Ledger { database })
     }
 
     /// Opens for reading.
     pub(crate) fn read(path: &Path) -> Result<Ledger, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let ledger = Ledger::open(path, path, flags)?;
-        match ledger.check_format() {
-            Err(Error::Ledger { source, .. }) if needs_a_writable_folder(&source) => {
-                let Some(uri) = immutable_uri(path) else {
-                    return Err(Error::Ledger { path: path.to_owned(), source });
-                };
-                let ledger = Ledger::open(Path::new(&uri), path, flags | OpenFlags::SQLITE_OPEN_URI)?;
-                ledger.check_format().map(|()| ledger)
-            }
-            Err(error) => Err(error),
-            Ok(()) => Ok(ledger),
-        }
+        Database::read(path, &FORMAT).map(|database| Ledger { database })
     }
 
-    /// Opens for writing; the caller holds the home's lock. Of a ledger that is there, [`Ledger::read`] comes
-    /// first: closing a writer folds the log into the file, which would touch one that is not ours.
+    /// Opens for writing; the caller holds the home's lock, and has opened for reading first.
     pub(crate) fn write(path: &Path) -> Result<Ledger, Error> {
-        let ledger = Ledger::open(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        ledger.check_format()?;
-        let pragmas = "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA foreign_keys = ON;";
-        ledger.connection.execute_batch(pragmas).map_err(|source| ledger.failed(source))?;
-        Ok(ledger)
+        Database::write(path, &FORMAT).map(|database| Ledger { database })
     }
-
-    fn open(name: &Path, path: &Path, flags: OpenFlags) -> Result<Ledger, Error> {
-        let connection = Connection::open_with_flags(name, flags).and_then(|connection| {
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            Ok(connection)
-        });
-        let path = path.to_owned();
-        match connection {
-            Ok(connection) => Ok(Ledger { connection, path }),
-            Err(source) => Err(Error::Ledger { path, source }),
-        }
-    }
-
-    fn check_format(&self) -> Result<(), Error> {
-        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let (application, format) = match (pragma("application_id"), pragma("user_version")) {
-            (Ok(application), Ok(format)) => (application, format),
-            (Err(source), _) | (_, Err(source)) => {
-                return Err(match source.sqlite_error_code() {
-                    Some(ErrorCode::NotADatabase) => Error::NotALedger { path: self.path.clone() },
-                    _ => self.failed(source),
-                });
-            }
-        };
-        if application != APPLICATION_ID || format < 1 {
-            return Err(Error::NotALedger { path: self.path.clone() });
-        }
-        if format > FORMAT {
-            return Err(Error::NewerLedger { path: self.path.clone(), found: format, known: FORMAT });
-        }
-        Ok(())
-    }
-
-    fn failed(&self, source: rusqlite::Error) -> Error {
-        Error::Ledger { path: self.path.clone(), source }
-    }
-}
-
-fn write_schema(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!(
-        "BEGIN; {} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;",
-        include_str!("ledger.sql")
-    ))
-}
-
-/// Whether SQLite gave up because it may not create the log's files: a home on a read-only disk or of another
-/// user, whose last writer closed it.
-fn needs_a_writable_folder(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
-}
-
-/// A name by which SQLite takes the file as one that does not change; `None` where a log lies beside it, and
-/// it may.
-fn immutable_uri(path: &Path) -> Option<String> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    if Path::new(&log).exists() {
-        return None;
-    }
-    let escaped = path.to_str()?.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    Some(format!("file:{escaped}?immutable=1"))
 }
 
 /// What is asked of a ledger.
@@ -167,18 +66,22 @@ impl Ledger {
     /// The last `limit` entries, newest first.
     pub(crate) fn log(&self, limit: usize) -> Result<Vec<Entry>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows =
-            self.all(&format!("{ENTRY} ORDER BY e.number DESC LIMIT ?1"), params![limit], EntryRow::read)?;
+        let rows = self.database.all(
+            &format!("{ENTRY} ORDER BY e.number DESC LIMIT ?1"),
+            params![limit],
+            EntryRow::read,
+        )?;
         rows.into_iter().map(EntryRow::decode).collect()
     }
 
     pub(crate) fn entry(&self, id: EntryId) -> Result<Option<Entry>, Error> {
-        let rows = self.all(&format!("{ENTRY} WHERE e.number = ?1"), params![id.0], EntryRow::read)?;
+        let rows =
+            self.database.all(&format!("{ENTRY} WHERE e.number = ?1"), params![id.0], EntryRow::read)?;
         rows.into_iter().next().map(EntryRow::decode).transpose()
     }
 
     pub(crate) fn newest_entry(&self) -> Result<Option<EntryId>, Error> {
-        let newest = self.all("SELECT max(number) FROM entries", [], |row| row.get(0))?;
+        let newest = self.database.all("SELECT max(number) FROM entries", [], |row| row.get(0))?;
         Ok(newest.into_iter().next().flatten().map(EntryId))
     }
 
@@ -209,34 +112,24 @@ impl Ledger {
     /// Whether a generation has this adapter.
     pub(crate) fn uses(&self, adapter: &ContentId) -> Result<bool, Error> {
         let sql = "SELECT count(*) FROM generations WHERE adapter = ?1";
-        let counts = self.all(sql, params![adapter.as_str()], |row| row.get::<_, i64>(0))?;
+        let counts = self.database.all(sql, params![adapter.as_str()], |row| row.get::<_, i64>(0))?;
         Ok(counts != [0])
     }
 
     /// What the files of a kept adapter are.
     pub(crate) fn manifest(&self, adapter: &ContentId) -> Result<Option<Manifest>, Error> {
         let read = |row: &Row<'_>| Ok(ManifestFile { name: row.get(0)?, sha256: row.get(1)? });
-        let files =
-            self.all("SELECT name, sha256 FROM files WHERE adapter = ?1", params![adapter.as_str()], read)?;
+        let files = self.database.all(
+            "SELECT name, sha256 FROM files WHERE adapter = ?1",
+            params![adapter.as_str()],
+            read,
+        )?;
         // No generation has it, or its rows were tampered with: either way it is not one that was kept.
         Ok(Manifest::from_lines(files).ok().filter(|manifest| manifest.id == *adapter))
     }
 
     fn generations(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<Generation>, Error> {
-        self.all(sql, params, read_generation)
-    }
-
-    fn all<T>(
-        &self,
-        sql: &str,
-        params: impl rusqlite::Params,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, Error> {
-        let rows = self.connection.prepare_cached(sql).and_then(|mut statement| {
-            let rows = statement.query_map(params, read)?;
-            rows.collect()
-        });
-        rows.map_err(|source| self.failed(source))
+        self.database.all(sql, params, read_generation)
     }
 }
 
@@ -336,20 +229,21 @@ impl Ledger {
     ) -> Result<Generation, Error> {
         let (record, trial) = (encode(record)?, encode(trial)?);
         let adapter = &manifest.id;
-        self.write_all(|ledger| {
-            ledger.expect_active(base_digest, parent)?;
-            let entry = ledger.insert_episode("kept", base_digest, parent, Some(adapter), &record, &trial)?;
+        self.database.write_all(|writing| {
+            writing.expect_active(base_digest, parent)?;
+            let entry =
+                writing.insert_episode("kept", base_digest, parent, Some(adapter), &record, &trial)?;
             reach(Step::InsertFiles)?;
             for file in &manifest.files {
                 // Two generations may share an adapter; its manifest is the same then.
                 let sql = "INSERT OR IGNORE INTO files (adapter, name, sha256) VALUES (?1, ?2, ?3)";
-                ledger.insert(sql, params![adapter.as_str(), file.name, file.sha256])?;
+                writing.insert(sql, params![adapter.as_str(), file.name, file.sha256])?;
             }
             reach(Step::InsertGeneration)?;
             let sql = "INSERT INTO generations (entry, base_digest, parent, adapter) VALUES (?1, ?2, ?3, ?4)";
             let values = params![entry.0, base_digest, parent.map(|id| id.0), adapter.as_str()];
-            let id = GenerationId(ledger.insert(sql, values)?);
-            ledger.move_pointer(base_digest, Some(id))?;
+            let id = GenerationId(writing.insert(sql, values)?);
+            writing.move_pointer(base_digest, Some(id))?;
             let (base_digest, adapter) = (base_digest.to_owned(), adapter.clone());
             Ok(Generation { id, entry, base_digest, parent, adapter })
         })
@@ -368,9 +262,9 @@ impl Ledger {
             Unkept::Discarded(adapter, trial) => ("discarded", Some(adapter), encode(trial)?),
             Unkept::Refused(refusal) => ("refused", None, encode(refusal)?),
         };
-        self.write_all(|ledger| {
-            ledger.expect_active(base_digest, parent)?;
-            ledger.insert_episode(kind, base_digest, parent, adapter, &record, &result)
+        self.database.write_all(|writing| {
+            writing.expect_active(base_digest, parent)?;
+            writing.insert_episode(kind, base_digest, parent, adapter, &record, &result)
         })
     }
 
@@ -378,45 +272,18 @@ impl Ledger {
     pub(crate) fn add_rollback(&mut self, base_digest: &str, rollback: &Rollback) -> Result<EntryId, Error> {
         let record = encode(&RollbackRecord { time_ms: rollback.time_ms })?;
         let (from, to) = (rollback.from.map(|id| id.0), rollback.to.map(|id| id.0));
-        self.write_all(|ledger| {
-            ledger.expect_active(base_digest, rollback.from)?;
+        self.database.write_all(|writing| {
+            writing.expect_active(base_digest, rollback.from)?;
             let sql = "INSERT INTO entries (kind, base_digest, parent, target, record) \
                        VALUES ('rollback', ?1, ?2, ?3, ?4)";
-            let entry = ledger.insert(sql, params![base_digest, from, to, record])?;
-            ledger.move_pointer(base_digest, rollback.to)?;
+            let entry = writing.insert(sql, params![base_digest, from, to, record])?;
+            writing.move_pointer(base_digest, rollback.to)?;
             Ok(EntryId(entry))
         })
     }
-
-    /// Runs `write` in a transaction: all of it is committed, or none.
-    fn write_all<T>(&mut self, write: impl FnOnce(&Writing<'_>) -> Result<T, Error>) -> Result<T, Error> {
-        let failed = |source| Error::Ledger { path: self.path.clone(), source };
-        // Immediate: the check of what is active and the write see the same state.
-        let transaction =
-            Transaction::new(&mut self.connection, TransactionBehavior::Immediate).map_err(failed)?;
-        reach(Step::InsertEntry)?;
-        let writing = Writing { transaction, path: &self.path };
-        let written = write(&writing)?;
-        reach(Step::Commit)?;
-        writing.transaction.commit().map_err(failed)?;
-        reach(Step::Committed)?;
-        Ok(written)
-    }
-}
-
-/// An open SQLite transaction.
-struct Writing<'a> {
-    transaction: Transaction<'a>,
-    path: &'a Path,
 }
 
 impl Writing<'_> {
-    /// The new row's number.
-    fn insert(&self, sql: &str, params: impl rusqlite::Params) -> Result<i64, Error> {
-        self.transaction.execute(sql, params).map_err(|source| self.failed(source))?;
-        Ok(self.transaction.last_insert_rowid())
-    }
-
     fn insert_episode(
         &self,
         kind: &str,
@@ -454,16 +321,4 @@ impl Writing<'_> {
         .map_err(|source| self.failed(source))?;
         Ok(())
     }
-
-    fn failed(&self, source: rusqlite::Error) -> Error {
-        Error::Ledger { path: self.path.to_owned(), source }
-    }
-}
-
-/// A value as JSON that is known to read back: one bad row would make every later `log` fail.
-fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<String, Error> {
-    let unwritable = |source| Error::UnwritableRecord { source };
-    let text = serde_json::to_string(value).map_err(unwritable)?;
-    serde_json::from_str::<T>(&text).map_err(unwritable)?;
-    Ok(text)
 }

@@ -15,7 +15,10 @@
 //! staging/         folders that are being written
 //! ```
 //!
-//! Reading ([`Store::read_only`]) takes no lock. Not here: what an adapter's files mean, clocks, scores,
+//! A run (of the outer loop) has a folder of its own with a [`RunLedger`]: what it was begun with and what it has
+//! finished, in `run.sqlite`, so that it can be killed at any point and go on. Its rows are only ever added.
+//!
+//! Reading ([`Store::read_only`], [`RunLedger::read_only`]) takes no lock. Not here: what an adapter's files mean, clocks, scores,
 //! decisions. The caller brings them; the store keeps them.
 
 mod adapter;
@@ -27,16 +30,19 @@ mod id;
 mod ledger;
 mod reader;
 mod record;
+mod run;
+mod sqlite;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use adapter::AdapterFiles;
-pub use error::{Damage, Error};
+pub use error::{Damage, Difference, Error};
 pub use id::{ContentId, EntryId, GenerationId};
 pub use reader::Reader;
 pub use record::{
     ContextRecord, EditRecord, Entry, Episode, Event, Generation, Item, Outcome, Record, Refusal, Rollback,
     Scores, ToolRecord, TrainingRecord, Trial,
 };
+pub use run::{RunLedger, RunRow};
 pub use store::{Candidate, RollbackTo, Store, Transaction};

@@ -47,7 +47,7 @@ impl Store {
         disk::create_folder(&home.staging())?;
         disk::create_folder(&home.adapters())?;
         if !matches!(found, Found::Store) {
-            create_ledger(&home)?;
+            Ledger::publish(&home.staging(), NEW_LEDGER, &home.ledger())?;
         }
         let ledger = Ledger::write(&home.ledger())?;
         let store = Store { reader: Reader { home, ledger }, _lock: lock };
@@ -133,18 +133,6 @@ impl Store {
 
 /// The name of a ledger that is being made, under `staging/`; SQLite's log lies beside it.
 const NEW_LEDGER: &str = "ledger.sqlite";
-
-/// Makes the ledger whole elsewhere and renames it, so that a reader finds all of it or nothing.
-fn create_ledger(home: &Home) -> Result<(), Error> {
-    for name in disk::names(&home.staging())?.iter().filter(|name| name.starts_with(NEW_LEDGER)) {
-        disk::remove(&home.staging().join(name))?;
-    }
-    let new = home.staging().join(NEW_LEDGER);
-    Ledger::create(&new)?;
-    reach(Step::PublishLedger)?;
-    disk::rename(&new, &home.ledger())?;
-    disk::sync_folder(home.root())
-}
 
 impl Deref for Store {
     type Target = Reader;

@@ -17,8 +17,8 @@ const KILLS_A_HOME: u64 = 20;
 /// The longest that a child lives: a few keeps, on a slow disk too.
 const LIFE_MAX_US: u64 = 40_000;
 
-/// Where the parent of [`child_that_keeps`] says which home it is about.
-const HOME: &str = "SELKIE_STORE_TEST_KILL_HOME";
+/// Where the parent of [`child_that_keeps`], or of another child, says which folder it is about.
+pub(super) const HOME: &str = "SELKIE_STORE_TEST_KILL_HOME";
 
 /// About a megabyte, as an adapter of a small model has.
 fn large(tag: u32) -> AdapterFiles {
@@ -37,7 +37,8 @@ fn a_kill_leaves_the_old_generation_or_the_new_one() {
         let mut last = 0;
         for kill in 0..KILLS_A_HOME {
             let clock = if kill % 4 == 0 { Clock::Spawned } else { Clock::Began };
-            let told = run_and_kill(&path, clock, Duration::from_micros(random.below(LIFE_MAX_US)));
+            let life = Duration::from_micros(random.below(LIFE_MAX_US));
+            let told = run_and_kill("tests::kill::child_that_keeps", &path, clock, life);
             let context = format!("home {home}, kill {kill}: {told:?}");
             if !path.exists() {
                 assert_eq!(told, Told::default(), "{context}");
@@ -78,25 +79,26 @@ fn a_kill_leaves_the_old_generation_or_the_new_one() {
 
 /// What a child said before it died.
 #[derive(Debug, Default, PartialEq)]
-struct Told {
-    /// The number of the last generation that it began to keep.
-    began: i64,
+pub(super) struct Told {
+    /// The number of the last generation that it began to keep, or of the last batch that it began to add.
+    pub(super) began: i64,
     /// The number of the last that it was told is kept.
-    kept: Option<i64>,
+    pub(super) kept: Option<i64>,
 }
 
 /// When the clock of a child's life starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Clock {
+pub(super) enum Clock {
     /// With the process: it may die while it opens the home.
     Spawned,
-    /// With its first keep, so that a busy machine does not make every death an early one.
+    /// With its first piece of work, so that a busy machine does not make every death an early one.
     Began,
 }
 
-fn run_and_kill(home: &Path, clock: Clock, life: Duration) -> Told {
+/// Runs a test of this binary in a process of its own, and kills it.
+pub(super) fn run_and_kill(child: &str, home: &Path, clock: Clock, life: Duration) -> Told {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "tests::kill::child_that_keeps", "--nocapture"])
+        .args(["--exact", child, "--nocapture"])
         .env(HOME, home)
         .stdout(Stdio::piped())
         .spawn()
@@ -130,8 +132,6 @@ impl Told {
 fn child_that_keeps() {
     let Some(home) = std::env::var_os(HOME) else { return };
     let mut store = Store::open(home).unwrap();
-    // A line each, in one write, so that a kill cuts none in two. Not through `println`, which a test captures.
-    let tell = |line: String| std::io::stdout().write_all(line.as_bytes()).unwrap();
     loop {
         let next = store.active(BASE).unwrap().map_or(0, |active| active.id.0) + 1;
         tell(format!("began {next}\n"));
@@ -141,11 +141,16 @@ fn child_that_keeps() {
     }
 }
 
+/// A line in one write, so that a kill cuts none in two. Not through `println`, which a test captures.
+pub(super) fn tell(line: String) {
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
+}
+
 /// A generator of Lehmer's kind: the moments are the same in every run, as far as a scheduler allows.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0 * 48_271 % 0x7fff_ffff;
         self.0 % bound
     }

@@ -9,6 +9,7 @@ mod model;
 mod opening;
 mod queries;
 mod records;
+mod run;
 mod stages;
 
 use std::collections::{BTreeMap, BTreeSet};
