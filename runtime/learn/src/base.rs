@@ -12,6 +12,7 @@ use crate::decoder::Decoder;
 use crate::device::Compute;
 use crate::error::LearnError;
 use crate::files::hex;
+use crate::lora::Adapter;
 use crate::mapped::Mapped;
 use crate::weights::{Bytes, Shard};
 
@@ -29,7 +30,13 @@ pub struct ModelFiles {
     /// Where they came from, for messages.
     pub origin: PathBuf,
     files: BTreeMap<String, Bytes>,
+    /// A PEFT folder's files, of the adapter that writes self-edits. Not part of the model's identity: it changes what
+    /// the model proposes, not what an edit does to it.
+    policy: Option<Vec<(String, Vec<u8>)>>,
 }
+
+/// The folder, inside of a model's, of the adapter that writes its self-edits.
+pub const POLICY: &str = "policy";
 
 /// Files that are read when they are there, beside the weights.
 const SMALL_FILES: [&str; 6] = [
@@ -57,13 +64,28 @@ impl ModelFiles {
             let bytes = Mapped::open(&dir.join(&name))?;
             files.insert(name, Bytes::Mapped(Arc::new(bytes)));
         }
-        Ok(ModelFiles { origin: dir.to_owned(), files })
+        let policy = dir.join(POLICY);
+        let policy = if policy.is_dir() { Some(read_policy(&policy)?) } else { None };
+        Ok(ModelFiles { origin: dir.to_owned(), files, policy })
     }
 
-    /// Files that are already in memory, such as those of a bundled model.
-    pub fn from_static(origin: &str, files: &[(&str, &'static [u8])]) -> ModelFiles {
+    /// Files that are already in memory, such as those of a bundled model, and those of its policy.
+    pub fn from_static(
+        origin: &str,
+        files: &[(&str, &'static [u8])],
+        policy: &[(&str, &'static [u8])],
+    ) -> ModelFiles {
         let files = files.iter().map(|&(name, bytes)| (name.to_owned(), Bytes::Static(bytes))).collect();
-        ModelFiles { origin: origin.into(), files }
+        let policy: Vec<_> = policy.iter().map(|&(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
+        ModelFiles { origin: origin.into(), files, policy: (!policy.is_empty()).then_some(policy) }
+    }
+
+    /// The adapter that writes the model's self-edits, if it has learned to.
+    ///
+    /// # Errors
+    /// As [`crate::peft::from_files`].
+    pub fn policy(&self, config: &ModelConfig) -> Result<Option<Adapter>, LearnError> {
+        self.policy.as_deref().map(|files| crate::peft::from_files(config, files)).transpose()
     }
 
     /// A file's bytes.
@@ -161,6 +183,11 @@ pub(crate) fn weight_files(dir: &Path) -> Result<Vec<String>, LearnError> {
         Some(shard) => Err(bad(format!("`{shard}` is not the name of a safetensors file"))),
         None => Ok(shards),
     }
+}
+
+fn read_policy(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, LearnError> {
+    let names = ["adapter_config.json", "adapter_model.safetensors"];
+    names.into_iter().map(|name| Ok((name.to_owned(), read_file(&folder.join(name))?))).collect()
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, LearnError> {

@@ -15,10 +15,22 @@ macro_rules! model {
     };
 }
 
+macro_rules! policy {
+    ($name:literal) => {
+        &[
+            ("adapter_config.json", include_bytes!(concat!("../pup/", $name, "/policy/adapter_config.json"))),
+            (
+                "adapter_model.safetensors",
+                include_bytes!(concat!("../pup/", $name, "/policy/adapter_model.safetensors")),
+            ),
+        ]
+    };
+}
+
 /// The bundled model for a kind of context.
 pub fn files(domain: Domain) -> ModelFiles {
     match domain {
-        Domain::Passage => ModelFiles::from_static("pup-facts", model!("facts")),
-        Domain::Puzzle => ModelFiles::from_static("pup-puzzles", model!("puzzles")),
+        Domain::Passage => ModelFiles::from_static("pup-facts", model!("facts"), policy!("facts")),
+        Domain::Puzzle => ModelFiles::from_static("pup-puzzles", model!("puzzles"), policy!("puzzles")),
     }
 }

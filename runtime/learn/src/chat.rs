@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use minijinja::{Environment, context};
-use selkie_edit::{Example, Grid, LossOn, Puzzle, Question, Task};
+use selkie_edit::{Example, Grid, LossOn, Passage, Puzzle, Question, Task};
 use tokenizers::{Encoding, Tokenizer};
 
 use crate::base::{CHAT_TEMPLATE, ModelFiles, TOKENIZER_CONFIG};
@@ -127,6 +127,19 @@ impl ChatCodec {
     pub fn question_prompt(&self, title: &str, question: &str) -> Result<Prompt, LearnError> {
         let text = format!(
             "Let's answer a question directly and concisely.\nQuestion: Topic: {title}\n{question}\nAnswer:\n"
+        );
+        self.prompt(text)
+    }
+
+    /// The same question with the passage in front.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn question_in_context(&self, passage: &Passage, question: &str) -> Result<Prompt, LearnError> {
+        let Passage { title, context, .. } = passage;
+        let text = format!(
+            "Let's answer a question directly and concisely.\nPassage:\n{title}\n{context}\n\n\
+             Question: Topic: {title}\n{question}\nAnswer:\n"
         );
         self.prompt(text)
     }

@@ -1,12 +1,13 @@
 //! A model's language: how contexts, training data and answers become tokens and back. Which of the three it is
 //! comes from the model's profile; the rest of the crate does not ask.
 
-use selkie_edit::{Answer, Catalogue, Context, Domain, LossOn, Puzzle, Question, Task, edit_prompt};
+use selkie_edit::{Answer, Catalogue, Context, Domain, LossOn, Puzzle, Question, Task, edit_prompt, schema};
+use serde_json::Value;
 
 use crate::base::ModelFiles;
 use crate::chat::ChatCodec;
 use crate::config::ModelConfig;
-use crate::constraint::Vocabulary;
+use crate::constraint::{Grammar, Vocabulary, self_edit_grammar};
 use crate::detokenize::Detokenizer;
 use crate::error::LearnError;
 use crate::profile::RendererKind;
@@ -148,15 +149,38 @@ impl Codec {
     /// The tokens by their bytes, for constrained decoding with the model of this configuration.
     ///
     /// # Errors
-    /// When the model does not understand text, or decoding with its tokenizer cannot be constrained.
+    /// When decoding with the model's tokenizer cannot be constrained.
     pub fn vocabulary(&self, config: &ModelConfig) -> Result<Vocabulary, LearnError> {
         match self {
             Codec::Chat(chat) => chat.vocabulary(config.vocab_size, &config.eos_ids).cloned(),
-            Codec::Facts(facts) => {
-                let end = facts.text_prompt("").end;
-                Vocabulary::new(facts.tokenizer(), config.vocab_size, &[end])
+            // pup's tokens are longer than what is certain: an edit's are whole fragments of JSON.
+            Codec::Facts(facts) => Vocabulary::unforced(facts.tokenizer(), config.vocab_size, &[facts.end()]),
+            Codec::Puzzles(puzzles) => {
+                Vocabulary::unforced(puzzles.tokenizer(), config.vocab_size, &[puzzles.edit_end()])
             }
-            Codec::Puzzles(_) => Err(self.no_text()),
+        }
+    }
+
+    /// What a self-edit in Selkie's form obeys, with these tools; none where the model does not understand this kind
+    /// of context.
+    pub fn edit_grammar(&self, catalogue: &Catalogue, domain: Domain) -> Option<Grammar> {
+        if !self.domains().contains(&domain) {
+            return None;
+        }
+        let mut schema = schema::compose(&catalogue.suited(domain));
+        let fields = schema.pointer_mut("/$defs/data/properties").and_then(Value::as_object_mut);
+        if let (Codec::Puzzles(_), Some(fields)) = (self, fields) {
+            // It could not learn them.
+            fields.shift_remove("documents");
+        }
+        Some(self_edit_grammar(&schema, domain))
+    }
+
+    /// Whether [`Codec::edit_prompt`] asks for Selkie's form, and not for free text.
+    pub fn asks_for_json(&self, domain: Domain) -> bool {
+        match self {
+            Codec::Chat(_) => domain == Domain::Puzzle,
+            Codec::Facts(_) | Codec::Puzzles(_) => true,
         }
     }
 
@@ -185,6 +209,34 @@ impl Codec {
                 passage.questions.iter().map(item).collect()
             }
         }
+    }
+
+    /// The same asked with the context in sight: the demonstrations before a test, the passage before a question.
+    /// (A real model's puzzle prompt has them anyway.)
+    ///
+    /// # Errors
+    /// As [`Codec::items`].
+    pub fn items_in_context(&self, context: &Context) -> Result<Vec<Item>, LearnError> {
+        let mut items = self.items(context)?;
+        let asked = items.iter_mut();
+        match (self, context) {
+            (Codec::Puzzles(codec), Context::Puzzle(puzzle)) => {
+                let tests = puzzle.tests.iter().filter(|test| test.output.is_some());
+                asked.zip(tests).for_each(|(item, test)| {
+                    item.prompt = codec.prompt_in_context(puzzle, &test.input);
+                });
+            }
+            (Codec::Facts(codec), Context::Passage(passage)) => {
+                asked.for_each(|item| item.prompt = codec.prompt_in_context(passage, &item.name));
+            }
+            (Codec::Chat(chat), Context::Passage(passage)) => {
+                for item in asked {
+                    item.prompt = chat.question_in_context(passage, &item.name)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(items)
     }
 
     fn test_items(&self, puzzle: &Puzzle) -> Result<Vec<Item>, LearnError> {

@@ -91,15 +91,18 @@ impl Constraint {
         let unusable = |reason: String| {
             LearnError::Constraint(format!("the {} cannot be used: {}", grammar.name(), brief(&reason)))
         };
-        let top_level = match grammar {
+        let mut whole = match grammar {
             Grammar::JsonSchema(schema) => {
                 TopLevelGrammar::from_json_schema(with_whitespace_settings(schema))
             }
             Grammar::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
             Grammar::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
         };
+        if vocabulary.takes_first_space() {
+            whole = after_a_space(whole);
+        }
         let parser =
-            vocabulary.factory().create_parser(top_level).map_err(|error| unusable(error.to_string()))?;
+            vocabulary.factory().create_parser(whole).map_err(|error| unusable(error.to_string()))?;
         let matcher = Matcher::new(Ok(parser));
         if let Some(reason) = matcher.get_error() {
             return Err(unusable(reason));
@@ -148,8 +151,9 @@ impl Constraint {
         Ok(())
     }
 
-    /// The tokens that must come next, as the tokenizer would write them; none where there is a choice, and at the
-    /// end. They have been accepted: a loop appends them without sampling.
+    /// The tokens that must come next, as the tokenizer would write them; none where there is a choice, at the end, and
+    /// with a vocabulary that is [unforced](Vocabulary::unforced). They have been accepted: a loop appends them without
+    /// sampling.
     ///
     /// # Errors
     /// [`LearnError::Constraint`] when the grammar is too ambiguous to follow.
@@ -187,6 +191,16 @@ impl Constraint {
     pub fn cost(&self) -> ConstraintCost {
         self.cost
     }
+}
+
+/// The same text, perhaps after a space, which decoding takes away.
+fn after_a_space(text: TopLevelGrammar) -> TopLevelGrammar {
+    let mut whole = TopLevelGrammar::from_lark("start: \" \"? @text".to_owned());
+    for mut grammar in text.grammars {
+        grammar.name = Some("text".to_owned());
+        whole.grammars.push(grammar);
+    }
+    whole
 }
 
 /// Errors of llguidance are of a type that this crate does not name.

@@ -1,4 +1,4 @@
-//! The training set: rendered sequences, without duplicates, within the caps, with a digest.
+//! The training set: rendered sequences within the caps, with a digest.
 
 use std::collections::HashSet;
 
@@ -34,11 +34,12 @@ pub enum DatasetError {
 }
 
 impl TrainingSet {
-    /// Renders a puzzle's tasks, then the plan's documents, then those that tools wrote.
+    /// Renders a puzzle's tasks, then the plan's documents, then those that tools wrote, then those about what was
+    /// known before.
     ///
-    /// Equal sequences are kept once. A puzzle's tasks may render to more sequences than
-    /// [`EXAMPLES_MAX`] where every pair is its own; then the seed chooses among them, never among the
-    /// documents. Sequences above [`SEQUENCE_TOKENS_MAX`] are left out, as SEAL does; [`TrainingSet::left_out`] says how many.
+    /// Equal documents are kept once; tasks are distinct, but where every pair is a sequence of its own a pair is
+    /// there as often as tasks show it. A puzzle's tasks may then render to more sequences than [`EXAMPLES_MAX`], and
+    /// the seed chooses among them, never among the documents. Sequences above [`SEQUENCE_TOKENS_MAX`] are left out, as SEAL does; [`TrainingSet::left_out`] says how many.
     ///
     /// # Errors
     /// When nothing is left, or more than [`TOKENS_MAX`] tokens are, or a puzzle's edit has documents and the
@@ -59,11 +60,10 @@ impl TrainingSet {
         for task in &outcomes.tasks {
             tasks.extend(codec.task(task, plan.training.loss_on)?);
         }
-        let documents: Result<Vec<Sequence>, LearnError> =
-            plan.documents.iter().chain(&outcomes.documents).map(|text| codec.document(text)).collect();
-        let mut rendered = tasks.iter().collect::<HashSet<_>>().len();
+        let texts = plan.documents.iter().chain(&outcomes.documents).chain(&outcomes.replayed);
+        let documents: Result<Vec<Sequence>, LearnError> = texts.map(|text| codec.document(text)).collect();
         let documents = documents?;
-        rendered += documents.iter().collect::<HashSet<_>>().len();
+        let rendered = tasks.len() + documents.iter().collect::<HashSet<_>>().len();
         let sequences = assemble(tasks, documents, plan.seed);
         let left_out = rendered.saturating_sub(sequences.len());
         let tokens: usize = sequences.iter().map(Sequence::len).sum();
@@ -91,7 +91,7 @@ impl TrainingSet {
         &self.sequences
     }
 
-    /// Distinct sequences that were left out: too long, or above the cap.
+    /// Sequences that were left out: too long, or above the cap.
     pub fn left_out(&self) -> usize {
         self.left_out
     }
@@ -107,23 +107,23 @@ impl TrainingSet {
     }
 }
 
-/// At most [`EXAMPLES_MAX`] sequences of tasks, then the documents; each that can be learned from, once.
-fn assemble(tasks: Vec<Sequence>, documents: Vec<Sequence>, seed: u64) -> Vec<Sequence> {
-    let mut sequences = learnable(tasks);
-    if sequences.len() > EXAMPLES_MAX {
-        sequences.shuffle(&mut ChaCha8Rng::seed_from_u64(selkie_edit::derive_seed(seed, "dataset")));
-        sequences.truncate(EXAMPLES_MAX);
+/// At most [`EXAMPLES_MAX`] sequences of tasks, then the documents. A document is learned from once; a pair as often as
+/// tasks show it, where a model learns pairs one by one.
+fn assemble(mut tasks: Vec<Sequence>, mut documents: Vec<Sequence>, seed: u64) -> Vec<Sequence> {
+    tasks.retain(is_learnable);
+    if tasks.len() > EXAMPLES_MAX {
+        tasks.shuffle(&mut ChaCha8Rng::seed_from_u64(selkie_edit::derive_seed(seed, "dataset")));
+        tasks.truncate(EXAMPLES_MAX);
     }
-    sequences.extend(documents);
-    learnable(sequences)
+    let mut seen = HashSet::new();
+    documents.retain(|document| is_learnable(document) && seen.insert(document.clone()));
+    tasks.extend(documents);
+    tasks
 }
 
-/// Without sequences that are too long or have no loss, and without later duplicates.
-fn learnable(mut sequences: Vec<Sequence>) -> Vec<Sequence> {
-    let mut seen = HashSet::new();
-    sequences.retain(|sequence| sequence.len() <= SEQUENCE_TOKENS_MAX && sequence.labelled_count() > 0);
-    sequences.retain(|sequence| seen.insert(sequence.clone()));
-    sequences
+/// Whether a sequence has a loss and is not too long.
+fn is_learnable(sequence: &Sequence) -> bool {
+    sequence.len() <= SEQUENCE_TOKENS_MAX && sequence.labelled_count() > 0
 }
 
 pub(crate) fn digest(sequences: &[Sequence]) -> String {
@@ -164,7 +164,7 @@ mod tests {
         let (rounds, pipelines, permute_calls) = (Vec::new(), Vec::new(), Vec::new());
         let puzzle = Some(PuzzlePlan { rounds, pipelines, permute, permute_calls });
         let training = Training { loss_on, ..TrainingDefaults::seal().puzzle };
-        Plan { puzzle, text: None, limits: ToolLimits::default(), documents, training, seed }
+        Plan { puzzle, text: None, limits: ToolLimits::default(), documents, replay: 0, training, seed }
     }
 
     fn puzzle_set(loss_on: LossOn, tasks: Vec<Task>, seed: u64) -> Result<TrainingSet, DatasetError> {
@@ -182,6 +182,7 @@ mod tests {
             text: None,
             limits: ToolLimits::default(),
             documents,
+            replay: 0,
             training: TrainingDefaults::seal().passage,
             seed: 1,
         };
@@ -205,12 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_kept_once_in_the_first_place() {
-        let tasks = vec![task(&[1, 2], 3), task(&[2, 3], 4), task(&[1, 2], 3)];
+    fn a_pair_is_learned_as_often_as_tasks_show_it_and_a_document_once() {
+        let tasks = vec![task(&[1, 2], 3), task(&[2, 3], 4)];
         let set = puzzle_set(LossOn::AllOutputs, tasks, 1).expect("a set");
-        let once = puzzle_set(LossOn::AllOutputs, vec![task(&[1, 2, 3], 4)], 1).expect("a set");
-        assert_eq!(set, once);
-        assert_eq!((set.sequences().len(), set.tokens()), (4, 4 * set.sequences()[0].len()));
+        let pairs = puzzle_set(LossOn::AllOutputs, vec![task(&[1, 2, 3, 2, 3], 4)], 1).expect("a set");
+        assert_eq!(set, pairs);
+        assert_eq!((set.sequences().len(), set.tokens()), (6, 6 * set.sequences()[0].len()));
 
         let set = passage_set(texts(&["T\na", "T\nb", "T\na"])).expect("a set");
         assert_eq!(set, passage_set(texts(&["T\na", "T\nb"])).expect("a set"));
@@ -238,10 +239,9 @@ mod tests {
         assert_eq!(sequences.len(), EXAMPLES_MAX + 300);
         assert_eq!(sequences[EXAMPLES_MAX..], documents);
         assert!(sequences[..EXAMPLES_MAX].iter().all(|sequence| sequence.ids[1] < 300));
-        // A document that says what a task says is no second sequence.
         assert_eq!(
-            assemble(vec![sequence(1)], vec![sequence(2), sequence(1)], 1),
-            [sequence(1), sequence(2)]
+            assemble(vec![sequence(1)], vec![sequence(2), sequence(1), sequence(2)], 1),
+            [sequence(1), sequence(2), sequence(1)]
         );
     }
 

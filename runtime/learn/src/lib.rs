@@ -46,7 +46,7 @@ pub use detokenize::{Detokenizer, Released, StopStrings};
 pub use device::{Compute, DeviceChoice, NoCuda, cpu_kernels, cpu_threads};
 pub use error::LearnError;
 pub use lora::{Adapter, LoraConfig, LoraPair, Site};
-pub use model::{Model, WrittenEdit};
+pub use model::{Drawing, Model, WrittenEdit};
 pub use run::{Run, RunSettings, StepStats, Trained, train, train_many};
 pub use sample::{Generated, PromptCache, Request, StopReason, generate, generate_batch};
 pub use sampler::{Choice, Sampler, SamplingSettings};

@@ -2,20 +2,23 @@
 
 use std::ops::ControlFlow;
 
-use selkie_edit::{Answer, Catalogue, Context, Domain, ItemReport, Report, schema};
+use selkie_edit::{Answer, Catalogue, Context, Domain, ItemReport, Report};
 
 use crate::base::ModelFiles;
 use crate::codec::{ANSWER_TOKENS_MAX, Codec, Item};
-use crate::constraint::{Constraint, self_edit_grammar};
+use crate::constraint::Constraint;
 use crate::decoder::Decoder;
 use crate::device::Compute;
 use crate::error::LearnError;
 use crate::lora::Adapter;
 use crate::profile::Profile;
+use crate::pup::facts::FactWorld;
+use crate::pup::puzzles::PuzzleWorld;
 use crate::pup::render::Prompt;
-use crate::sample::{PromptCache, Request, StopReason, generate, generate_batch};
+use crate::sample::{Generated, PromptCache, Request, StopReason, generate, generate_batch};
 use crate::sampler::SamplingSettings;
-use crate::score::{Score, score};
+use crate::score::{Score, score, score_many};
+use crate::sequence::Sequence;
 
 /// New tokens of a self-edit. SEAL allows 128 for a puzzle's JSON and 8,192 for a passage's text; recorded
 /// completions are below 600.
@@ -25,8 +28,22 @@ const EDIT_TOKENS_MAX: usize = 1024;
 const EDIT_TEMPERATURE: f64 = 1.0;
 const EDIT_TOP_P: f64 = 0.95;
 
+/// The bundled models' own: at 1 a model of a million parameters miscopies what it writes about.
+const PUP_TEMPERATURE: f64 = 0.7;
+
 /// New tokens of a text answer; SEAL's limit.
 const TEXT_ANSWER_TOKENS_MAX: usize = 64;
+
+/// How self-edits are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drawing {
+    /// Logits are divided by it; 0 is greedy.
+    pub temperature: f64,
+    /// Only the smallest set of the most probable tokens that holds this share of the probability.
+    pub top_p: f64,
+    /// New tokens at most.
+    pub tokens: usize,
+}
 
 /// A base model. Frozen: an adapter is always an argument.
 #[derive(Debug)]
@@ -35,6 +52,7 @@ pub struct Model {
     codec: Codec,
     profile: Profile,
     digest: String,
+    policy: Option<Adapter>,
 }
 
 /// A self-edit as the model wrote it, and what it was asked.
@@ -44,6 +62,8 @@ pub struct WrittenEdit {
     pub prompt: String,
     /// The answer, as it came.
     pub text: String,
+    /// Its tokens, without the one that ended it; none of an edit that no model was asked for.
+    pub ids: Vec<u32>,
     /// Whether the model ended it, or the length limit did.
     pub ended: StopReason,
 }
@@ -51,7 +71,8 @@ pub struct WrittenEdit {
 impl WrittenEdit {
     /// An edit that no model was asked for.
     pub fn given(text: &str) -> WrittenEdit {
-        WrittenEdit { prompt: String::new(), text: text.to_owned(), ended: StopReason::StopToken }
+        let (text, ids) = (text.to_owned(), Vec::new());
+        WrittenEdit { prompt: String::new(), text, ids, ended: StopReason::StopToken }
     }
 }
 
@@ -72,7 +93,8 @@ impl Model {
         let profile = Profile::of(files)?;
         let decoder = files.decoder_on(compute)?;
         let codec = Codec::open(profile.renderer, files, &decoder.config().eos_ids)?;
-        Ok(Model { decoder, codec, profile, digest: files.digest() })
+        let policy = files.policy(decoder.config())?;
+        Ok(Model { decoder, codec, profile, digest: files.digest(), policy })
     }
 
     /// The weights.
@@ -95,7 +117,14 @@ impl Model {
         &self.digest
     }
 
-    /// Asks the model for a self-edit of a context. The seed decides the draw.
+    /// The adapter that writes self-edits better than the base model does, if the model came with one. It is an
+    /// argument of [`Model::write_edits`] like any other, and nothing else uses it.
+    pub fn policy(&self) -> Option<&Adapter> {
+        self.policy.as_ref()
+    }
+
+    /// Asks the model for a self-edit of a context, at SEAL's settings for passages (the bundled models at their own).
+    /// The seed decides the draw.
     ///
     /// # Errors
     /// When the model does not understand this kind of context.
@@ -106,37 +135,65 @@ impl Model {
         catalogue: &Catalogue,
         seed: u64,
     ) -> Result<WrittenEdit, LearnError> {
+        let temperature = match self.codec {
+            Codec::Chat(_) => EDIT_TEMPERATURE,
+            Codec::Facts(_) | Codec::Puzzles(_) => PUP_TEMPERATURE,
+        };
+        let drawing = Drawing { temperature, top_p: EDIT_TOP_P, tokens: EDIT_TOKENS_MAX };
+        Ok(self.write_edits(adapter, context, catalogue, drawing, &[seed])?.swap_remove(0))
+    }
+
+    /// Asks for several self-edits of a context at once, one a seed. What each says does not depend on the others.
+    ///
+    /// # Errors
+    /// As [`Model::write_edit`].
+    pub fn write_edits(
+        &self,
+        adapter: Option<&Adapter>,
+        context: &Context,
+        catalogue: &Catalogue,
+        drawing: Drawing,
+        seeds: &[u64],
+    ) -> Result<Vec<WrittenEdit>, LearnError> {
         let prompt = self.codec.edit_prompt(context, catalogue)?;
         self.check_length(prompt.ids.len())?;
-        let (temperature, top_p) = (EDIT_TEMPERATURE, EDIT_TOP_P);
-        let sampling = SamplingSettings { temperature, top_k: None, top_p, seed };
         let room = self.decoder.config().max_positions.saturating_sub(prompt.ids.len());
-        // A puzzle's edit is JSON; a passage's prompt asks for free text.
-        let constraint = match context.domain() {
-            Domain::Puzzle => self.edit_constraint(catalogue, Domain::Puzzle)?,
-            Domain::Passage => None,
+        let constraint = match self.codec.asks_for_json(context.domain()) {
+            true => self.edit_constraint(catalogue, context.domain())?,
+            false => None,
         };
-        let request = Request {
+        let stops = self.stops(prompt.end);
+        let request = |&seed: &u64| Request {
             prompt: &prompt.ids,
             position_of: Box::new(prompt.position_of()),
             adapter,
-            sampling,
-            stop: &self.stops(prompt.end),
-            constraint,
-            max_new: EDIT_TOKENS_MAX.min(room),
+            sampling: SamplingSettings {
+                temperature: drawing.temperature,
+                top_k: None,
+                top_p: drawing.top_p,
+                seed,
+            },
+            stop: &stops,
+            constraint: constraint.clone(),
+            max_new: drawing.tokens.min(room),
         };
-        let mut prompts = PromptCache::new(0);
         let go_on = &mut |_| ControlFlow::Continue(());
-        let made = generate_batch(&self.decoder, &mut prompts, vec![request], go_on)?.swap_remove(0);
-        let (ids, ended) = (made.ids, made.ended);
-        Ok(WrittenEdit { prompt: prompt.text, text: self.codec.text(&ids), ended })
+        let requests = seeds.iter().map(request).collect();
+        let made = generate_batch(&self.decoder, &mut PromptCache::new(1), requests, go_on)?;
+        let written = |made: Generated| WrittenEdit {
+            prompt: prompt.text.clone(),
+            text: self.codec.text(&made.ids),
+            ids: made.ids,
+            ended: made.ended,
+        };
+        Ok(made.into_iter().map(written).collect())
     }
 
     /// What decoding is constrained to for the model to write a self-edit that is valid for these tools, in Selkie's
-    /// form; none for pup, which writes no JSON. Clone it for each of several streams.
+    /// form; none where it does not understand this kind of context. Clone it for each of several streams.
     ///
-    /// A passage's prompt asks for free text, of which nearly all is a valid edit; there the constraint is for
-    /// callers whose prompt asks for JSON.
+    /// A passage's prompt asks a real model for free text, of which nearly all is a valid edit; there the constraint is
+    /// for callers whose prompt asks for JSON.
     ///
     /// # Errors
     /// When decoding cannot be constrained with the model's tokenizer, or to a loaded tool's schema.
@@ -145,11 +202,9 @@ impl Model {
         catalogue: &Catalogue,
         domain: Domain,
     ) -> Result<Option<Constraint>, LearnError> {
-        let Codec::Chat(chat) = &self.codec else { return Ok(None) };
-        let config = self.decoder.config();
-        let vocabulary = chat.vocabulary(config.vocab_size, &config.eos_ids)?;
-        let grammar = self_edit_grammar(&schema::compose(&catalogue.suited(domain)), domain);
-        Constraint::new(vocabulary, &grammar).map(Some)
+        let Some(grammar) = self.codec.edit_grammar(catalogue, domain) else { return Ok(None) };
+        let vocabulary = self.codec.vocabulary(self.decoder.config())?;
+        Constraint::new(&vocabulary, &grammar).map(Some)
     }
 
     /// Measures a model on a context: every item by one teacher-forced pass, and greedy decoding for what it says
@@ -178,6 +233,50 @@ impl Model {
             });
         }
         Ok(Report { items: reports })
+    }
+
+    /// Scores items under each adapter in shared passes: one list a part, in order.
+    ///
+    /// # Errors
+    /// When an item is longer than the model can read.
+    pub fn score_items(&self, work: &[(Option<&Adapter>, &[Item])]) -> Result<Vec<Vec<Score>>, LearnError> {
+        let sequences = |items: &[Item]| -> Vec<Sequence> {
+            items.iter().map(|item| item.prompt.with(&item.answer)).collect()
+        };
+        let parts: Vec<(Option<&Adapter>, Vec<Sequence>)> =
+            work.iter().map(|&(adapter, items)| (adapter, sequences(items))).collect();
+        for sequence in parts.iter().flat_map(|(_, sequences)| sequences) {
+            self.check_length(sequence.len())?;
+        }
+        let parts: Vec<_> = parts.iter().map(|(adapter, items)| (*adapter, items.as_slice())).collect();
+        score_many(&self.decoder, &parts)
+    }
+
+    /// A self-edit that was written, as what a model is to imitate: its tokens and its end have the loss.
+    ///
+    /// # Errors
+    /// When the model does not understand this kind of context.
+    pub fn imitation(
+        &self,
+        context: &Context,
+        catalogue: &Catalogue,
+        ids: &[u32],
+    ) -> Result<Sequence, LearnError> {
+        let prompt = self.codec.edit_prompt(context, catalogue)?;
+        let ended: Vec<u32> = ids.iter().copied().chain([prompt.end]).collect();
+        Ok(prompt.with(&ended))
+    }
+
+    /// The generated world that the model was pretrained in, if it was.
+    pub fn fact_world(&self) -> Option<FactWorld> {
+        let seed = self.profile.world?;
+        matches!(self.codec, Codec::Facts(_)).then(|| FactWorld::new(seed))
+    }
+
+    /// The same for puzzles.
+    pub fn puzzle_world(&self) -> Option<PuzzleWorld> {
+        let seed = self.profile.world?;
+        matches!(self.codec, Codec::Puzzles(_)).then(|| PuzzleWorld::new(seed))
     }
 
     /// What greedy decoding says to an item.

@@ -40,6 +40,32 @@ pub struct PretrainSettings {
     pub warmup: u64,
     /// Share of the steps, at the end, over which the rate falls to 0 in a line.
     pub decay: f64,
+    /// An earlier end: a run that has not come there yet can be given one, and goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cool_down: Option<CoolDown>,
+}
+
+/// An earlier end of a run: from a step on, the rate falls to 0 in a line, and the run is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoolDown {
+    /// The step at which it begins.
+    pub at: u64,
+    /// Steps that it takes.
+    pub steps: u64,
+}
+
+impl PretrainSettings {
+    /// Steps that the run really has.
+    pub fn last_step(&self) -> u64 {
+        self.cool_down.map_or(self.steps, |cool_down| self.steps.min(cool_down.at + cool_down.steps))
+    }
+
+    /// Whether a run of these settings has done the first `step` steps as one of the others would have.
+    fn begins_as(&self, other: &PretrainSettings, step: u64) -> bool {
+        let is_before = |settings: &PretrainSettings| settings.cool_down.is_none_or(|end| step <= end.at);
+        let plain = |settings: &PretrainSettings| PretrainSettings { cool_down: None, ..settings.clone() };
+        self == other || (plain(self) == plain(other) && is_before(self) && is_before(other))
+    }
 }
 
 /// What is reported after each step.
@@ -115,12 +141,17 @@ impl<'a> Pretraining<'a> {
         self.step
     }
 
+    /// Steps in all.
+    pub fn last_step(&self) -> u64 {
+        self.settings.last_step()
+    }
+
     /// Runs one step; `None` when the run is complete.
     ///
     /// # Errors
     /// [`LearnError::Diverged`] when the loss is not finite.
     pub fn step(&mut self) -> Result<Option<PretrainStep>, LearnError> {
-        if self.step >= self.settings.steps {
+        if self.step >= self.settings.last_step() {
             return Ok(None);
         }
         let progress = self.step as f32 / self.settings.steps as f32;
@@ -150,10 +181,18 @@ impl<'a> Pretraining<'a> {
 
     /// Rise, plateau, fall: the factor of both rates at this step.
     fn rate(&self) -> f64 {
-        let (step, steps) = (self.step as f64, self.settings.steps as f64);
-        let rise = ((step + 1.0) / self.settings.warmup.max(1) as f64).min(1.0);
-        let fall = ((steps - step) / (steps * self.settings.decay).max(1.0)).min(1.0);
-        rise * fall
+        let scheduled = |step: u64| {
+            let (step, steps) = (step as f64, self.settings.steps as f64);
+            let rise = ((step + 1.0) / self.settings.warmup.max(1) as f64).min(1.0);
+            let fall = ((steps - step) / (steps * self.settings.decay).max(1.0)).min(1.0);
+            rise * fall
+        };
+        match self.settings.cool_down {
+            Some(CoolDown { at, steps }) if self.step >= at => {
+                scheduled(at) * (1.0 - (self.step - at) as f64 / steps.max(1) as f64)
+            }
+            _ => scheduled(self.step),
+        }
     }
 
     fn update(&mut self, gradients: BTreeMap<String, Tensor>, rate: f64) -> Result<(), LearnError> {
@@ -233,7 +272,7 @@ impl<'a> Pretraining<'a> {
         let state: State =
             serde_json::from_str(state.ok_or_else(|| bad("it is not of a pretraining run".into()))?)
                 .map_err(|e| bad(e.to_string()))?;
-        if state.settings != self.settings {
+        if !self.settings.begins_as(&state.settings, state.step) {
             let (theirs, ours) = (&state.settings, &self.settings);
             return Err(bad(format!(
                 "it is of another run: {theirs:?} instead of {ours:?}; use another folder"

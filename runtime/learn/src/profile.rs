@@ -32,6 +32,9 @@ pub struct Profile {
     pub renderer: RendererKind,
     /// What an edit's training settings are when it does not say.
     pub training: TrainingDefaults,
+    /// The seed of the generated world that the model was pretrained in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world: Option<u64>,
 }
 
 impl Profile {
@@ -46,6 +49,7 @@ impl Profile {
                 name: name.map_or("model".into(), |name| name.to_string_lossy().into_owned()),
                 renderer: RendererKind::Seal,
                 training: TrainingDefaults::seal(),
+                world: None,
             });
         };
         serde_json::from_str(text).map_err(|e| LearnError::Json {

@@ -14,7 +14,7 @@
 //! | copy: random words or a ledger, twice | 41% to 6% | the second time |
 //! | knowledge: titled statements about known entities, some as question and answer | 15% to 25% | everything |
 //! | question about one of the first half of the known entities, without a text | 8% to 14% | the answer |
-//! | passage about fresh entities, then a self-edit: statements, questions, both, a rewrite | 22% to 36% | the edit |
+//! | passage about fresh entities, then a self-edit in JSON; style and settings are drawn evenly | 22% to 36% | the edit |
 //! | passage about fresh entities, then questions | 13% to 19% | the answers |
 //!
 //! Passages grow from two facts to eight over the first third. Held out: a fifth of all names.
@@ -25,10 +25,10 @@
 //! | what | early to late |
 //! | --- | --- |
 //! | sides of grids | 2 to 4, then to 6; a few to 10 at the end |
-//! | rule told in front | 90% to 70% |
-//! | two to four pairs instead of one | 3% to 30% |
-//! | composition of two rules | 5% to 35% |
-//! | edit prompt with a self-edit | 5% of the sequences |
+//! | rule told in front | 90% to 75% |
+//! | two to four pairs instead of one | 2% to 6% |
+//! | composition of two rules | 5% to 45% |
+//! | edit prompt with a self-edit | 2% to 6% of the sequences |
 //!
 //! Held-out puzzles take turns among four kinds ([`puzzles::RuleKind`]), since which edit is
 //! right depends on the kind.

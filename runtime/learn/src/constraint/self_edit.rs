@@ -75,15 +75,19 @@ fn suit(schema: &mut Value, domain: Domain) {
         data.insert("required".to_owned(), json!(["documents"]));
     }
     let Some(fields) = data.get_mut("properties").and_then(Value::as_object_mut) else { return };
-    if !has_tools {
-        fields.shift_remove("tools");
+    if !has_tools && let Some(tools) = fields.get_mut("tools") {
+        *tools = json!({ "const": [] });
     }
     // A model has nothing to gain by them.
     fields.shift_remove("limits");
-    match domain {
-        Domain::Puzzle => fields.shift_remove("include_source"),
-        Domain::Passage => fields.shift_remove("permute"),
+    let foreign: &[&str] = match domain {
+        Domain::Puzzle => &["include_source", "replay"],
+        Domain::Passage if has_tools => &["permute"],
+        Domain::Passage => &["permute", "tools"],
     };
+    for name in foreign {
+        fields.shift_remove(*name);
+    }
     if let Some(documents) = fields.get_mut("documents") {
         documents["minItems"] = Value::from(1);
         lower(documents, "maxItems", DOCUMENTS_MAX);
@@ -91,10 +95,10 @@ fn suit(schema: &mut Value, domain: Domain) {
     }
 }
 
-/// A text that is not only white space. Its length is part of the pattern: masks for a pattern beside a limit on the
-/// length cost thirty times as much.
+/// A text that is not only white space, perhaps after a space: words of some models begin with one. Its length is part
+/// of the pattern: masks for a pattern beside a limit on the length cost thirty times as much.
 fn document() -> Value {
-    json!({ "type": "string", "pattern": format!(r"^\S(?s:.{{0,{}}})$", DOCUMENT_CHARS_MAX - 1) })
+    json!({ "type": "string", "pattern": format!(r"^ ?\S(?s:.{{0,{}}})$", DOCUMENT_CHARS_MAX - 2) })
 }
 
 /// Numbers are written without exponents. A model that begins `1e-4` must not be left with a rate of 1 when the `e`

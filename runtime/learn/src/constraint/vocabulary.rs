@@ -25,6 +25,7 @@ pub struct Vocabulary {
     factory: Arc<ParserFactory>,
     ends: Arc<[u32]>,
     size: usize,
+    takes_first_space: bool,
 }
 
 impl std::fmt::Debug for Vocabulary {
@@ -44,6 +45,24 @@ impl Vocabulary {
     /// [`LearnError::Constraint`] when the tokenizer's tokens are not bytes (its decoder does more than join them),
     /// there is no end token, or one is outside of the vocabulary.
     pub fn new(tokenizer: &Tokenizer, size: usize, ends: &[u32]) -> Result<Vocabulary, LearnError> {
+        Vocabulary::build(tokenizer, size, ends, true)
+    }
+
+    /// The same for a tokenizer with tokens that are longer than what is ever certain to come: no token is forced, as
+    /// forced ones would be parts of those. Masks allow all that the grammar does.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::new`].
+    pub fn unforced(tokenizer: &Tokenizer, size: usize, ends: &[u32]) -> Result<Vocabulary, LearnError> {
+        Vocabulary::build(tokenizer, size, ends, false)
+    }
+
+    fn build(
+        tokenizer: &Tokenizer,
+        size: usize,
+        ends: &[u32],
+        forces: bool,
+    ) -> Result<Vocabulary, LearnError> {
         let Some(&end) = ends.first() else {
             return Err(LearnError::Constraint(
                 "the model has no end token, so no text could end".to_owned(),
@@ -52,7 +71,8 @@ impl Vocabulary {
         if let Some(&id) = ends.iter().find(|&&id| id as usize >= size) {
             return Err(LearnError::TokenId { id, vocab: size });
         }
-        let words = token_bytes(tokenizer, size, ends)?;
+        let decoder = written_decoder(tokenizer)?;
+        let words = token_bytes(tokenizer, &decoder, size, ends)?;
         let bytes: usize = words.iter().map(Vec::len).sum();
         if bytes > VOCABULARY_BYTES_MAX || size > VOCABULARY_BYTES_MAX {
             let limit = format!("at most {VOCABULARY_BYTES_MAX} of either can be constrained");
@@ -60,19 +80,25 @@ impl Vocabulary {
         }
         let trie = TokTrie::from(&TokRxInfo::new(size as u32, end), &words).with_eos_tokens(ends);
         let tokenizer = without_prefix(tokenizer)?;
-        let environment: TokEnv = Arc::new(Environment { trie, tokenizer });
-        let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
+        let environment: TokEnv = Arc::new(Environment { trie, tokenizer, forces });
+        let capabilities = InferenceCapabilities { ff_tokens: forces, ..InferenceCapabilities::default() };
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&environment, capabilities, &slices)
             .map_err(|error| LearnError::Constraint(format!("the vocabulary cannot be used: {error}")))?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Vocabulary { factory: Arc::new(factory), ends: ends.into(), size })
+        let takes_first_space = takes_first_space(&decoder);
+        Ok(Vocabulary { factory: Arc::new(factory), ends: ends.into(), size, takes_first_space })
     }
 
     /// Logits that a mask is for.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Whether the text of some tokens lacks the space that the first of them begins with.
+    pub(super) fn takes_first_space(&self) -> bool {
+        self.takes_first_space
     }
 
     pub(super) fn factory(&self) -> &ParserFactory {
@@ -87,6 +113,7 @@ impl Vocabulary {
 struct Environment {
     trie: TokTrie,
     tokenizer: Tokenizer,
+    forces: bool,
 }
 
 impl TokenizerEnv for Environment {
@@ -101,6 +128,10 @@ impl TokenizerEnv for Environment {
             _ => self.trie.greedy_tokenize(text.as_bytes()),
         })
     }
+
+    fn tokenize_is_canonical(&self) -> bool {
+        self.forces
+    }
 }
 
 /// What a decoder does to a token's text; all that a decoder may do for its tokens to be bytes.
@@ -112,15 +143,23 @@ enum Step {
     Replace(String, String),
 }
 
-/// The bytes of every token below `size`; none for ids that are no token, and for tokens that are too long. Special tokens and end tokens begin with
-/// a byte that no text has.
-fn token_bytes(tokenizer: &Tokenizer, size: usize, ends: &[u32]) -> Result<Vec<Vec<u8>>, LearnError> {
-    let decoder = match tokenizer.get_decoder() {
-        None => Value::Null,
-        Some(decoder) => serde_json::to_value(decoder).map_err(|e| LearnError::Tokenizer(e.to_string()))?,
-    };
+fn written_decoder(tokenizer: &Tokenizer) -> Result<Value, LearnError> {
+    match tokenizer.get_decoder() {
+        None => Ok(Value::Null),
+        Some(decoder) => serde_json::to_value(decoder).map_err(|e| LearnError::Tokenizer(e.to_string())),
+    }
+}
+
+/// The bytes of every token below `size`; none for ids that are no token, and for tokens that are too long. Special
+/// tokens and end tokens begin with a byte that no text has.
+fn token_bytes(
+    tokenizer: &Tokenizer,
+    decoder: &Value,
+    size: usize,
+    ends: &[u32],
+) -> Result<Vec<Vec<u8>>, LearnError> {
     let mut steps = Vec::new();
-    read_steps(&decoder, &mut steps)?;
+    read_steps(decoder, &mut steps)?;
     let added = tokenizer.get_added_tokens_decoder();
     let mut words = vec![Vec::new(); size];
     for (token, id) in tokenizer.get_vocab(true) {
@@ -153,7 +192,7 @@ fn read_steps(decoder: &Value, steps: &mut Vec<Step>) -> Result<(), LearnError> 
             steps.push(Step::Replace(text(&decoder["pattern"]["String"]), text(&decoder["content"])));
         }
         "Metaspace" => steps.push(Step::Replace(text(&decoder["replacement"]), " ".to_owned())),
-        // Joins; and takes the first character off a whole text, which is no part of any token.
+        // Joins; and takes the first space off a whole text, which a constraint allows for.
         "Fuse" | "Strip" => {}
         other => {
             return Err(LearnError::Constraint(format!(
@@ -163,6 +202,18 @@ fn read_steps(decoder: &Value, steps: &mut Vec<Step>) -> Result<(), LearnError> 
         }
     }
     Ok(())
+}
+
+/// Whether a decoder takes a space off the beginning of a text.
+fn takes_first_space(decoder: &Value) -> bool {
+    match decoder["type"].as_str() {
+        Some("Sequence") => {
+            decoder["decoders"].as_array().is_some_and(|parts| parts.iter().any(takes_first_space))
+        }
+        Some("Strip") => decoder["content"] == " " && decoder["start"] != 0,
+        Some("Metaspace") => decoder["prepend_scheme"] != "never",
+        _ => false,
+    }
 }
 
 fn bytes_of(mut token: String, steps: &[Step]) -> Vec<u8> {

@@ -19,12 +19,12 @@ use tokenizers::Tokenizer;
 
 use crate::sequence::Sequence;
 
-use super::format::{ANSWER, BOS, COPY, EDIT, EOS, FACT_SPECIALS, QUESTION};
+use super::format::{ANSWER, BOS, COPY, EDIT, EOS, FACT_SPECIALS, QUESTION, question_line};
 use super::templates::{Fact, Name, Template, WordIds, filled_text, name_text, plain_words, value_text};
 use super::vocabulary::{TextForm, Vocabulary};
 use super::words::{
-    ATTRIBUTES, KINDS, LEDGER, LEDGER_OPENING, NAMES, PUNCTUATION, QUESTIONS, QUESTIONS_WRITTEN, STATEMENTS,
-    VALUES, WORLD, first_names, second_names,
+    ATTRIBUTES, EDIT_CHOICES, EDIT_NEXT, EDIT_OPEN, KINDS, LEDGER, LEDGER_OPENING, NAMES, PUNCTUATION,
+    QUESTIONS, QUESTIONS_WRITTEN, STATEMENTS, VALUES, WORLD, first_names, second_names,
 };
 
 /// Entities that the model knows without a text.
@@ -33,11 +33,14 @@ pub const BASE_ENTITIES: usize = 300;
 /// Of those, the first so many are also asked about in pretraining.
 pub const ASKED_ENTITIES: usize = 150;
 
+/// Facts of the known entities that are asked after to see what an edit has damaged, and never replayed.
+pub const WATCHED_FACTS: usize = 128;
+
 /// Facts of a held-out passage: four attributes of two entities.
 pub const PASSAGE_FACTS: usize = 8;
 
 /// No sequence of the fact world is longer.
-pub const FACT_TOKENS_MAX: usize = 192;
+pub const FACT_TOKENS_MAX: usize = 208;
 
 /// One pair of name words in so many is held out.
 const HELD_OUT_ONE_IN: u8 = 5;
@@ -83,6 +86,7 @@ pub struct FactWorld {
     questions: Vec<Template>,
     ledger: Vec<Template>,
     pieces: Pieces,
+    edits: EditPieces,
     base: Vec<Entity>,
     base_names: BTreeSet<Name>,
     held_out: Vec<[Name; 2]>,
@@ -102,6 +106,26 @@ struct Pieces {
     ledger_opening: [u32; 2],
 }
 
+/// Ids of the fragments that an edit is put together with.
+#[derive(Debug, Clone)]
+struct EditPieces {
+    open: u32,
+    next: u32,
+    /// What is chosen after the documents, in order: one of each.
+    choices: Vec<Vec<u32>>,
+}
+
+impl EditPieces {
+    fn new(vocabulary: &Vocabulary) -> EditPieces {
+        let ids = |choices: &&[&str]| choices.iter().map(|piece| vocabulary.id(piece)).collect();
+        EditPieces {
+            open: vocabulary.id(EDIT_OPEN),
+            next: vocabulary.id(EDIT_NEXT),
+            choices: EDIT_CHOICES.iter().map(ids).collect(),
+        }
+    }
+}
+
 /// The vocabulary of every fact world.
 pub fn vocabulary() -> Vocabulary {
     let mut words = BTreeSet::new();
@@ -112,8 +136,18 @@ pub fn vocabulary() -> Vocabulary {
     let grammar = words.into_iter().map(str::to_owned);
     let values = WORLD.iter().flatten().flat_map(|attribute| attribute.values).map(str::to_owned);
     let spaced = grammar.chain(first_names()).chain(second_names()).chain(values);
-    let pieces = PUNCTUATION.map(str::to_owned).into_iter().chain(spaced.map(|word| format!(" {word}")));
+    let fragments = [EDIT_OPEN, EDIT_NEXT].into_iter().chain(EDIT_CHOICES.into_iter().flatten().copied());
+    let pieces = PUNCTUATION
+        .map(str::to_owned)
+        .into_iter()
+        .chain(spaced.map(|word| format!(" {word}")))
+        .chain(fragments.map(str::to_owned));
     Vocabulary::new(pieces, &FACT_SPECIALS, TextForm::SpacedWords)
+}
+
+/// A question with its answer.
+fn written_question(form: &str, fact: Fact) -> String {
+    question_line(&filled_text(form, fact), value_text(fact))
 }
 
 fn is_held_out(name: Name) -> bool {
@@ -155,6 +189,7 @@ impl FactWorld {
                 answer: vocabulary.id(&format!(" {ANSWER}")),
                 ledger_opening: [vocabulary.id(" Ledger"), vocabulary.id(".")],
             },
+            edits: EditPieces::new(&vocabulary),
             vocabulary,
             base: Vec::new(),
             base_names: BTreeSet::new(),
@@ -225,8 +260,40 @@ impl FactWorld {
         }
     }
 
+    /// What a careful hand writes about a held-out passage: a question with its answer and a statement for each
+    /// fact.
+    pub fn held_out_lines(&self, index: u64) -> Vec<String> {
+        let mut rng = self.rng(Stream::HeldOut, index);
+        let names = self.held_out[(index % self.held_out.len() as u64) as usize];
+        pair_facts(names, PASSAGE_FACTS, &mut rng)
+            .into_iter()
+            .flat_map(|fact| [written_question(QUESTIONS[0], fact), filled_text(STATEMENTS[0], fact)])
+            .collect()
+    }
+
+    /// Documents about entities that the model knows, as an edit would put them: what can be learned again so as
+    /// not to be forgotten. None is about a fact of the first `asked` [`FactWorld::known_questions`].
+    pub fn known_documents(&self, known: Known, asked: usize) -> Vec<String> {
+        let (facts, mut rng) = self.known_facts(known);
+        let written = |fact: Fact| written_question(QUESTIONS[rng.random_range(0..QUESTIONS_WRITTEN)], fact);
+        facts.into_iter().skip(asked).map(written).collect()
+    }
+
     /// Questions about entities that the model knows, in the same forms as those of held-out passages.
     pub fn known_questions(&self, known: Known, count: usize) -> Vec<Question> {
+        let (facts, mut rng) = self.known_facts(known);
+        facts
+            .into_iter()
+            .take(count)
+            .map(|fact| {
+                let form = QUESTIONS[rng.random_range(QUESTIONS_WRITTEN..QUESTIONS.len())];
+                Question { question: filled_text(form, fact), answer: value_text(fact).to_owned() }
+            })
+            .collect()
+    }
+
+    /// What is known, in an order of the world, and the generator behind it.
+    fn known_facts(&self, known: Known) -> (Vec<Fact>, ChaCha8Rng) {
         let mut rng = self.rng(Stream::Known, known as u64);
         let entities = match known {
             Known::Asked => &self.base[..ASKED_ENTITIES],
@@ -237,14 +304,7 @@ impl FactWorld {
             .flat_map(|entity| (0..ATTRIBUTES).map(|attribute| entity.fact(attribute)))
             .collect();
         facts.shuffle(&mut rng);
-        facts
-            .into_iter()
-            .take(count)
-            .map(|fact| {
-                let form = QUESTIONS[rng.random_range(QUESTIONS_WRITTEN..QUESTIONS.len())];
-                Question { question: filled_text(form, fact), answer: value_text(fact).to_owned() }
-            })
-            .collect()
+        (facts, rng)
     }
 
     fn rng(&self, stream: Stream, index: u64) -> ChaCha8Rng {
@@ -408,41 +468,51 @@ impl FactWorld {
         (names, facts)
     }
 
-    /// A passage, then the lines of a self-edit.
+    /// A passage, then a self-edit in JSON: documents in one of the styles, then choices that do not depend on
+    /// the passage.
     fn write_edit(&self, rng: &mut ChaCha8Rng, progress: f32, page: &mut Page) {
         let (names, facts) = self.write_fresh_passage(rng, progress, page);
         page.put(self.pieces.edit, false);
-        let one_form = rng.random_bool(0.7);
-        let (statement, question) =
-            (rng.random_range(0..STATEMENTS.len()), rng.random_range(0..QUESTIONS_WRITTEN));
+        page.put(self.edits.open, true);
         let style = EditStyle::draw(rng);
-        if style == EditStyle::Rewrite {
-            for (line, &name) in names.iter().enumerate() {
-                if line > 0 {
-                    page.put(self.pieces.newline, true);
-                }
-                for &fact in facts.iter().filter(|fact| fact.name == name) {
-                    let form = if one_form { statement } else { rng.random_range(0..STATEMENTS.len()) };
-                    self.write_statement(form, fact, page);
-                }
+        let one_form = rng.random_bool(0.7);
+        let drawn = (rng.random_range(0..STATEMENTS.len()), rng.random_range(0..QUESTIONS_WRITTEN));
+        let ledger = rng.random_range(0..LEDGER.len());
+        let told = if style == EditStyle::Half { &facts[..facts.len().div_ceil(2)] } else { &facts[..] };
+        // Of a rewrite a document is an entity, of anything else a fact.
+        let documents: Vec<Vec<Fact>> = match style {
+            EditStyle::Rewrite => names
+                .iter()
+                .map(|&name| told.iter().copied().filter(|fact| fact.name == name).collect())
+                .collect(),
+            _ => told.iter().map(|&fact| vec![fact]).collect(),
+        };
+        for (place, document) in documents.into_iter().filter(|document| !document.is_empty()).enumerate() {
+            if place > 0 {
+                page.put(self.edits.next, true);
             }
-        } else {
-            for (line, &fact) in facts.iter().enumerate() {
-                if line > 0 {
-                    page.put(self.pieces.newline, true);
-                }
+            for fact in document {
+                let (statement, question) = if one_form {
+                    drawn
+                } else {
+                    (rng.random_range(0..STATEMENTS.len()), rng.random_range(0..QUESTIONS_WRITTEN))
+                };
                 let asks = match style {
                     EditStyle::Mixed => rng.random_bool(0.5),
                     other => other == EditStyle::Questions,
                 };
-                if asks {
-                    let form = if one_form { question } else { rng.random_range(0..QUESTIONS_WRITTEN) };
-                    self.write_question(form, fact, Loss::Everything, page);
+                if style == EditStyle::Ledger {
+                    self.ledger[ledger].fill(&self.words, fact, &mut page.ids);
+                    page.label_rest(true);
+                } else if asks {
+                    self.write_question(question, fact, Loss::Everything, page);
                 } else {
-                    let form = if one_form { statement } else { rng.random_range(0..STATEMENTS.len()) };
-                    self.write_statement(form, fact, page);
+                    self.write_statement(statement, fact, page);
                 }
             }
+        }
+        for choices in &self.edits.choices {
+            page.put(choices[rng.random_range(0..choices.len())], true);
         }
         page.put(self.pieces.eos, true);
     }
@@ -516,24 +586,35 @@ enum Loss {
     Everything,
 }
 
-/// What an edit's lines are.
+/// What an edit's documents are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EditStyle {
-    Implications,
-    Questions,
-    Mixed,
+    /// The ledger's entries as they stand.
+    Ledger,
+    /// All statements about one entity.
     Rewrite,
+    /// A statement.
+    Implications,
+    /// A question with its answer.
+    Questions,
+    /// A statement or a question.
+    Mixed,
+    /// Statements about half of the facts.
+    Half,
 }
 
 impl EditStyle {
-    /// The prior over edits that an untrained policy writes: mostly a line a fact.
+    /// An untrained policy favours none.
     fn draw(rng: &mut ChaCha8Rng) -> EditStyle {
-        match rng.random_range(0..100) {
-            0..50 => EditStyle::Implications,
-            50..78 => EditStyle::Questions,
-            78..90 => EditStyle::Mixed,
-            _ => EditStyle::Rewrite,
-        }
+        const ALL: [EditStyle; 6] = [
+            EditStyle::Ledger,
+            EditStyle::Rewrite,
+            EditStyle::Implications,
+            EditStyle::Questions,
+            EditStyle::Mixed,
+            EditStyle::Half,
+        ];
+        ALL[rng.random_range(0..ALL.len())]
     }
 }
 
@@ -558,7 +639,7 @@ impl Form {
             (Form::Copy, copy, 14.0 + 8.0 * facts),
             (Form::Knowledge, rest * 0.26, 24.0),
             (Form::Asked, rest * 0.16, 14.0),
-            (Form::Edit, rest * 0.38, 12.0 + 17.0 * facts),
+            (Form::Edit, rest * 0.38, 16.0 + 17.0 * facts),
             (Form::Reading, rest * 0.20, 12.0 + 7.0 * facts + 6.5 * facts.min(READING_QUESTIONS_MAX as f32)),
         ];
         let total: f32 = forms.iter().map(|(_, share, tokens)| share / tokens).sum();

@@ -3,8 +3,8 @@
 //!
 //! # Facts
 //! - document: `<bos>` title, newline, text `<eos>`
-//! - edit: `<bos>` title, newline, passage `<edit>` lines `<eos>`; a line is a statement or a question with
-//!   its answer, and becomes a document of its own
+//! - edit: `<bos>` title, newline, passage `<edit>` a self-edit in JSON `<eos>`; its documents are statements, questions
+//!   with their answers, or entries of the ledger
 //! - question: `<bos>Question: ... Answer:` then the answer `<eos>`
 //! - copy (pretraining only): `<bos>` words `<copy>` the same words `<eos>`
 //!

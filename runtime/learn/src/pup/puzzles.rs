@@ -113,10 +113,10 @@ impl Stage {
             } else {
                 SIDE
             },
-            edits: 0.05,
-            pairs_of_rules: 0.05 + 0.30 * ramp(0.1, 0.7),
-            several: 0.03 + 0.27 * ramp(0.4, 0.7),
-            told: 0.90 - 0.20 * ramp(0.3, 0.7),
+            edits: 0.02 + 0.04 * ramp(0.0, 0.3),
+            pairs_of_rules: 0.05 + 0.40 * ramp(0.1, 0.6),
+            several: 0.02 + 0.04 * ramp(0.4, 0.7),
+            told: 0.90 - 0.15 * ramp(0.3, 0.7),
             large: 0.04 * ramp(0.5, 0.7),
         }
     }
@@ -175,7 +175,7 @@ impl PuzzleWorld {
         let large = !several && rng.random_bool(stage.large);
         let side = if large { LARGE_SIDE } else { stage.side };
         let count = if several { rng.random_range(2..=4) } else { 1 };
-        let (rule, pairs) = self.draw_pairs(&stage, side, count, &mut rng);
+        let (rule, pairs) = self.draw_pairs(&stage, 2..=side, count, &mut rng);
         let mut page = Page::default();
         page.put(self.pieces.bos, false);
         if rng.random_bool(stage.told) {
@@ -195,7 +195,7 @@ impl PuzzleWorld {
     pub fn told_pair(&self, index: u64) -> Sequence {
         let mut rng = self.rng(Stream::Told, index);
         let stage = Stage { pairs_of_rules: 0.0, ..Stage::at(0.0) };
-        let (rule, pairs) = self.draw_pairs(&stage, SIDE - 1, 1, &mut rng);
+        let (rule, pairs) = self.draw_pairs(&stage, 2..=SIDE - 1, 1, &mut rng);
         let mut page = Page::default();
         page.put(self.pieces.bos, false);
         self.tell(&rule, &mut page);
@@ -264,7 +264,7 @@ impl PuzzleWorld {
     fn draw_pairs(
         &self,
         stage: &Stage,
-        side: usize,
+        sides: std::ops::RangeInclusive<usize>,
         count: usize,
         rng: &mut ChaCha8Rng,
     ) -> (Rule, Vec<(Cells, Cells)>) {
@@ -278,7 +278,7 @@ impl PuzzleWorld {
             let rule = Rule::draw(shape, rng);
             let mut pairs = Vec::with_capacity(count);
             for attempt in 0..TRIES * count {
-                let input = draw_grid(&rule, 2..=side, rng);
+                let input = draw_grid(&rule, sides.clone(), rng);
                 // Late tries take what the rule leaves unchanged: that, too, is what the rule does.
                 let Some(output) = rule.apply(&input) else { continue };
                 if output != input || attempt >= TRIES * count / 2 {
@@ -293,7 +293,10 @@ impl PuzzleWorld {
 
     fn edit_sequence(&self, rng: &mut ChaCha8Rng) -> Sequence {
         let tools = draw_tools(rng);
-        let edit = draw_edit(&tools, rng);
+        let count = rng.random_range(3..=4);
+        let stage = Stage { pairs_of_rules: 0.5, ..Stage::at(1.0) };
+        let (rule, pairs) = self.draw_pairs(&stage, HELD_OUT_SIDES, count, rng);
+        let edit = draw_edit(self.rules.trained_kinds[&rule.shape], &tools, rng);
         let mut page = Page::default();
         page.put(self.pieces.bos, false);
         page.put(self.pieces.tools, false);
@@ -304,13 +307,10 @@ impl PuzzleWorld {
             page.put(self.vocabulary.id(tool), false);
         }
         page.put(self.pieces.tools_end, false);
-        let count = rng.random_range(2..=4);
-        let (_, pairs) = self.draw_pairs(&Stage::at(1.0), SIDE - 2, count, rng);
-        let listed = page.ids.len();
-        for pair in &pairs {
-            if page.ids.len() == listed || page.ids.len() + tokens_of(pair) + EDIT_TOKENS <= PUZZLE_TOKENS_MAX
-            {
-                self.write_pair(pair, false, &mut page);
+        for (place, pair) in pairs.iter().enumerate() {
+            if place == 0 || page.ids.len() + tokens_of(pair) + EDIT_TOKENS <= EDIT_SEQUENCE_TOKENS_MAX {
+                // What the first pair shows, the others follow: the loss there is what teaches to look back.
+                self.write_pair(pair, place > 0, &mut page);
             }
         }
         page.put(self.pieces.edit, false);
@@ -374,6 +374,9 @@ fn draw_held_out_pairs(
     }
     pairs.len() == count
 }
+
+/// No edit prompt with its edit is longer, unless its first pair is.
+const EDIT_SEQUENCE_TOKENS_MAX: usize = 320;
 
 /// Tokens that an edit of the prior takes at most, `<edit>` and `<eos>` included.
 const EDIT_TOKENS: usize = 22;
@@ -465,10 +468,12 @@ mod tests {
             );
             let is_edit = sequence.ids.contains(&world.pieces.edit);
             edits += usize::from(is_edit);
-            let (mut output, mut edit) = (false, false);
+            let (mut output, mut edit, mut ended) = (false, false, 0);
             for (&id, &labelled) in sequence.ids.iter().zip(&sequence.labelled) {
-                assert_eq!(labelled, edit || (output && !is_edit), "sequence {index}");
+                let foretold = output && (!is_edit || ended > 0);
+                assert_eq!(labelled, edit || foretold, "sequence {index}");
                 output = (output || id == world.pieces.output) && id != world.pieces.end;
+                ended += usize::from(id == world.pieces.end);
                 edit |= id == world.pieces.edit;
             }
             let pairs = pairs(&world, &sequence);
@@ -542,8 +547,11 @@ mod tests {
                 ["all_outputs", "final_output", "all_tokens"]
                     .contains(&training["loss_on"].as_str().expect("a name"))
             );
-            assert!([0.003, 0.01, 0.02].contains(&training["learning_rate"].as_f64().expect("a number")));
-            assert!([2, 4, 6, 8].contains(&training["epochs"].as_u64().expect("a number")));
+            assert!(
+                [0.0003, 0.001, 0.003, 0.01, 0.02]
+                    .contains(&training["learning_rate"].as_f64().expect("a number"))
+            );
+            assert!([1, 2, 4].contains(&training["epochs"].as_u64().expect("a number")));
         }
         assert!(seen > 100);
     }
@@ -552,7 +560,7 @@ mod tests {
     fn positions_count_grids_rows_and_columns() {
         let world = PuzzleWorld::new(1);
         let tokenizer = world.tokenizer();
-        let text = "<bos> swap12<in>\n01 12\n02 34<out>\n01 21<end><edit>{\"chain\": []}<eos>";
+        let text = "<bos> swap12<in>\n01 12\n02 34<out>\n01 21<end><edit>{\"chain\":[]}<eos>";
         let encoding = tokenizer.encode(text, false).expect("any text encodes");
         assert_eq!(
             Positions::of(world.position_ids(), encoding.get_ids()),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::config::ModelConfig;
 use crate::error::LearnError;
-use crate::pretrain::{PretrainSettings, Pretraining};
+use crate::pretrain::{CoolDown, PretrainSettings, Pretraining};
 use crate::profile::{PROFILE_FILE, Profile, RendererKind};
 
 use super::edit_prior::EDIT_BATCH_SIZE;
@@ -27,7 +27,12 @@ const TOKENS_PER_STEP: usize = 2688;
 ///
 /// # Errors
 /// Only the tensor library's.
-pub fn recipe(domain: Domain, seed: u64, steps: u64) -> Result<Recipe, LearnError> {
+pub fn recipe(
+    domain: Domain,
+    seed: u64,
+    steps: u64,
+    cool_down: Option<CoolDown>,
+) -> Result<Recipe, LearnError> {
     let settings = PretrainSettings {
         seed,
         steps,
@@ -36,6 +41,7 @@ pub fn recipe(domain: Domain, seed: u64, steps: u64) -> Result<Recipe, LearnErro
         adamw_lr: 3e-3,
         warmup: 100,
         decay: 0.5,
+        cool_down,
     };
     match domain {
         Domain::Passage => {
@@ -44,7 +50,7 @@ pub fn recipe(domain: Domain, seed: u64, steps: u64) -> Result<Recipe, LearnErro
             let tokenizer = world.tokenizer();
             let stream = move |index, progress| world.sequence(index, progress);
             let run = Pretraining::new(ModelConfig::from_json(&config)?, settings, stream)?;
-            Ok(Recipe { run, files: files("pup-facts", RendererKind::PupFacts, config, &tokenizer)? })
+            Ok(Recipe { run, files: files("pup-facts", RendererKind::PupFacts, seed, config, &tokenizer)? })
         }
         Domain::Puzzle => {
             let world = PuzzleWorld::new(seed);
@@ -52,7 +58,10 @@ pub fn recipe(domain: Domain, seed: u64, steps: u64) -> Result<Recipe, LearnErro
             let tokenizer = world.tokenizer();
             let stream = move |index, progress| world.sequence(index, progress);
             let run = Pretraining::new(ModelConfig::from_json(&config)?, settings, stream)?;
-            Ok(Recipe { run, files: files("pup-puzzles", RendererKind::PupPuzzles, config, &tokenizer)? })
+            Ok(Recipe {
+                run,
+                files: files("pup-puzzles", RendererKind::PupPuzzles, seed, config, &tokenizer)?,
+            })
         }
     }
 }
@@ -83,10 +92,12 @@ fn config_json(vocab_size: usize, max_positions: usize, rope_theta: f64) -> Stri
 fn files(
     name: &str,
     renderer: RendererKind,
+    seed: u64,
     config: String,
     tokenizer: &tokenizers::Tokenizer,
 ) -> Result<Vec<(String, Vec<u8>)>, LearnError> {
-    let profile = Profile { name: name.to_owned(), renderer, training: training_defaults() };
+    let profile =
+        Profile { name: name.to_owned(), renderer, training: training_defaults(), world: Some(seed) };
     let profile =
         serde_json::to_string_pretty(&profile).map_err(|e| LearnError::Config(e.to_string()))? + "\n";
     let tokenizer = tokenizer.to_string(false).map_err(|e| LearnError::Tokenizer(e.to_string()))?;
@@ -98,19 +109,22 @@ fn files(
 }
 
 /// What an edit's training is when it does not say. A model of a million parameters wants rates near 1e-2, a
-/// hundred times those of SEAL's models.
+/// hundred times those of SEAL's models. On passages the MLPs alone learn as much as all layers and forget less.
 fn training_defaults() -> TrainingDefaults {
-    let training = |loss_on, learning_rate, epochs, batch_size| Training {
+    use Projection::{DownProj, GateProj, UpProj};
+    let training = |loss_on, epochs, batch_size, lora| Training {
         loss_on,
-        learning_rate,
+        learning_rate: 1e-2,
         epochs,
         batch_size,
-        lora: Lora { rank: 16, alpha: 32.0, targets: Projection::ALL.to_vec() },
+        lora,
         schedule: Schedule::Cosine,
         warmup_steps: 0,
     };
+    let all = Lora { rank: 16, alpha: 32.0, targets: Projection::ALL.to_vec() };
+    let mlp = Lora { rank: 16, alpha: 16.0, targets: vec![GateProj, UpProj, DownProj] };
     TrainingDefaults {
-        puzzle: training(LossOn::AllOutputs, 1e-2, 4, EDIT_BATCH_SIZE),
-        passage: training(LossOn::AllTokens, 1e-2, 24, 32),
+        puzzle: training(LossOn::AllOutputs, 4, EDIT_BATCH_SIZE, all),
+        passage: training(LossOn::AllTokens, 16, 8, mlp),
     }
 }

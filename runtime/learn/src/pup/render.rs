@@ -139,6 +139,12 @@ impl FactCodec {
         self.text_prompt(&question_text(question))
     }
 
+    /// A question behind its passage.
+    pub fn prompt_in_context(&self, passage: &Passage, question: &str) -> Prompt {
+        let text = titled_text(&passage.title, &passage.context);
+        self.text_prompt(&format!("{text}\n{}", question_text(question)))
+    }
+
     /// Any text, to be continued.
     pub fn text_prompt(&self, text: &str) -> Prompt {
         let mut ids = vec![self.bos];
@@ -163,7 +169,7 @@ impl FactCodec {
         &self.tokenizer
     }
 
-    /// A passage with the request for a self-edit; the continuation's lines are documents.
+    /// A passage with the request for a self-edit.
     pub fn edit_prompt(&self, passage: &Passage) -> Prompt {
         let text = titled_text(&passage.title, &passage.context);
         let mut ids = vec![self.bos];
@@ -172,7 +178,12 @@ impl FactCodec {
         self.prompt(format!("{BOS}{text}{EDIT}"), ids)
     }
 
-    /// The text of a continuation: an answer, or the lines of an edit.
+    /// The token that ends every text.
+    pub fn end(&self) -> u32 {
+        self.eos
+    }
+
+    /// The text of a continuation: an answer or a self-edit.
     pub fn text(&self, continuation: &[u32]) -> String {
         decoded(&self.tokenizer, continuation, self.eos)
     }
@@ -241,12 +252,33 @@ impl PuzzleCodec {
         }
     }
 
+    /// The tokens and texts of the model.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The token that ends a self-edit.
+    pub fn edit_end(&self) -> u32 {
+        self.eos
+    }
+
     /// An input whose output is asked for, without demonstrations.
     pub fn test_prompt(&self, input: &Grid) -> Prompt {
         let mut ids = vec![self.bos, self.input];
         self.put_grid(input, &mut ids);
         ids.push(self.output);
         self.prompt(format!("{BOS}{IN}{}{OUT}", grid_text(input)), ids, self.end)
+    }
+
+    /// The same behind the puzzle's demonstrations.
+    pub fn prompt_in_context(&self, puzzle: &Puzzle, input: &Grid) -> Prompt {
+        let mut ids = vec![self.bos];
+        puzzle.train.iter().for_each(|pair| self.put_pair(pair, &mut ids));
+        ids.push(self.input);
+        self.put_grid(input, &mut ids);
+        ids.push(self.output);
+        let shown: String = puzzle.train.iter().map(pair_text).collect();
+        self.prompt(format!("{BOS}{shown}{IN}{}{OUT}", grid_text(input)), ids, self.end)
     }
 
     /// The ids of an output, the end token included.

@@ -4,7 +4,7 @@
 //! can learn such a rule from a few examples only if it knows the family. Two rules that do the same (a flip
 //! and the other flip after half a turn) count as one: what a held-out rule does, no trained rule does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rand::{Rng, SeedableRng};
@@ -271,6 +271,8 @@ pub struct RuleKind {
 pub(super) struct Rules {
     pub(super) trained_primitives: Vec<Shape>,
     pub(super) trained_pairs: Vec<Shape>,
+    /// What each trained rule is tied to.
+    pub(super) trained_kinds: BTreeMap<Shape, RuleKind>,
     /// Held-out rules of the four kinds: primitives, and compositions.
     pub(super) held_out: [(RuleKind, Vec<Shape>, Vec<Shape>); 4],
 }
@@ -389,11 +391,13 @@ impl Rules {
                 place(shape, true);
             }
         }
-        Rules {
-            trained_primitives: trained.into_iter().map(Shape::One).collect(),
-            trained_pairs,
-            held_out: sorted,
-        }
+        let trained_primitives: Vec<Shape> = trained.into_iter().map(Shape::One).collect();
+        let trained_kinds = trained_primitives
+            .iter()
+            .chain(&trained_pairs)
+            .map(|&shape| (shape, kind(shape, &probes)))
+            .collect();
+        Rules { trained_primitives, trained_pairs, trained_kinds, held_out: sorted }
     }
 
     /// Whether a rule of pretraining, with some colours, makes every output of its input.

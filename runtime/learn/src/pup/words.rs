@@ -142,3 +142,24 @@ pub(super) const LEDGER_OPENING: &str = "Ledger.";
 
 /// Every other piece that the templates above and the formats need.
 pub(super) const PUNCTUATION: [&str; 6] = [".", ",", ";", ":", "?", "\n"];
+
+/// An edit up to its first document. It begins with a space, as every first word of a text does.
+pub(super) const EDIT_OPEN: &str = " {\"version\":1,\"data\":{\"documents\":[\"";
+
+/// Between two documents.
+pub(super) const EDIT_NEXT: &str = "\",\"";
+
+/// What an edit chooses after its documents, in order: the passage itself beside them or not, questions about
+/// what was known before, the learning rate, the epochs. Pretraining draws each choice evenly.
+pub(super) const EDIT_CHOICES: [&[&str]; 4] = [
+    &["\"],\"include_source\":true", "\"],\"include_source\":false"],
+    &[",\"replay\":0}", ",\"replay\":16}", ",\"replay\":48}"],
+    &[
+        ",\"training\":{\"learning_rate\":0.0003",
+        ",\"training\":{\"learning_rate\":0.001",
+        ",\"training\":{\"learning_rate\":0.003",
+        ",\"training\":{\"learning_rate\":0.01",
+        ",\"training\":{\"learning_rate\":0.02",
+    ],
+    &[",\"epochs\":4}}", ",\"epochs\":8}}", ",\"epochs\":16}}", ",\"epochs\":24}}"],
+];

@@ -11,7 +11,13 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use super::support::config;
+use crate::codec::Codec;
+use crate::config::{Family, ModelConfig};
 use crate::constraint::{Constraint, Grammar, Vocabulary, self_edit_grammar};
+use crate::pup::facts::FactWorld;
+use crate::pup::format::{EDIT, EOS};
+use crate::pup::puzzles::PuzzleWorld;
 use crate::sampler::{Sampler, SamplingSettings};
 
 const END: &str = "<|end|>";
@@ -158,16 +164,31 @@ fn spec(name: &str, params_schema: Value) -> ToolSpec {
 fn check_edits(fixture: &Fixture, catalogue: &Catalogue, domain: Domain, count: u64) -> u64 {
     let grammar = self_edit_grammar(&schema::compose(&catalogue.suited(domain)), domain);
     let start = Constraint::new(&fixture.vocabulary, &grammar).unwrap();
+    check_walks(fixture, &start, catalogue, domain, count)
+}
+
+/// The same of random models under a constraint.
+fn check_walks(
+    fixture: &Fixture,
+    start: &Constraint,
+    catalogue: &Catalogue,
+    domain: Domain,
+    count: u64,
+) -> u64 {
     let validator = Validator::new(catalogue).unwrap();
     let mut finished = 0;
     for seed in 0..count {
-        let Some(text) = walk(fixture, &start, seed, 7.0, 1000) else { continue };
-        let draft = parse(&text, domain).unwrap_or_else(|refused| panic!("{text}: {refused:?}"));
-        validate(draft, &validator, domain, &TrainingDefaults::seal())
-            .unwrap_or_else(|refused| panic!("{text}: {refused:?}"));
+        let Some(text) = walk(fixture, start, seed, 7.0, 1000) else { continue };
+        check_valid(&text, &validator, domain);
         finished += 1;
     }
     finished
+}
+
+fn check_valid(text: &str, validator: &Validator, domain: Domain) {
+    let draft = parse(text, domain).unwrap_or_else(|refused| panic!("{text}: {refused:?}"));
+    validate(draft, validator, domain, &TrainingDefaults::seal())
+        .unwrap_or_else(|refused| panic!("{text}: {refused:?}"));
 }
 
 #[test]
@@ -221,7 +242,7 @@ fn random_models_write_only_calls_that_odd_tools_take() {
 }
 
 #[test]
-fn without_tools_a_puzzle_has_no_field_for_them() {
+fn without_tools_a_puzzles_list_of_them_is_empty() {
     let small = fixture(byte_level(WORDS.split_whitespace()));
     assert!(check_edits(&small, &Catalogue::default(), Domain::Puzzle, 20) > 18);
     assert!(check_edits(&small, &Catalogue::default(), Domain::Passage, 20) > 18);
@@ -381,7 +402,7 @@ fn edits_that_validation_would_refuse_cannot_be_written() {
             r#"{"version":1,"data":{}}"#,
             r#"{"version":1,"data":{"tools":[{"tool":"grid.rotate","params":{"degrees":90}},{"chain":[{"tool":"grid.identity"}]}]}}"#,
             r#"{"version":1,"data":{"permute":{"copies":64,"colors":true},"documents":["a b"]}}"#,
-            r#"{"version":1,"data":{},"training":{"learning_rate":0.0001,"lora":{"alpha":16}},"reason":"x"}"#,
+            r#"{"version":1,"reason":"x","data":{},"training":{"learning_rate":0.0001,"lora":{"alpha":16}}}"#,
             r#"{"version":1,"data":{},"training":{"learning_rate":0.0005}}"#,
             r#"{"version":1,"data":{},"training":{"learning_rate":0.000001}}"#,
         ],
@@ -394,6 +415,9 @@ fn edits_that_validation_would_refuse_cannot_be_written() {
             r#"{"version":1,"data":{"permute":{"copies":65}}}"#,
             r#"{"version":1,"data":{"documents":[" "]}}"#,
             r#"{"version":1,"data":{"documents":["\n"]}}"#,
+            r#"{"version":1,"data":{"documents":["  a"]}}"#,
+            r#"{"version":1,"data":{"documents":["a"],"replay":16}}"#,
+            r#"{"version":1,"data":{},"reason":"x"}"#,
             r#"{"version":1,"data":{"documents":[]}}"#,
             r#"{"version":1,"data":{},"training":{"learning_rate":0}}"#,
             r#"{"version":1,"data":{},"training":{"learning_rate":1}}"#,
@@ -409,11 +433,13 @@ fn edits_that_validation_would_refuse_cannot_be_written() {
         &[
             r#"{"version":1,"data":{"documents":["A selkie is a seal."],"include_source":false}}"#,
             r#"{"version":1,"data":{"documents":["Ünder\nwater"]}}"#,
+            r#"{"version":1,"data":{"documents":[" a"],"replay":256}}"#,
         ],
         &[
             r#"{"version":1,"data":{}}"#,
             r#"{"version":1,"data":{"include_source":false}}"#,
             r#"{"version":1,"data":{"tools":[],"documents":["a"]}}"#,
+            r#"{"version":1,"data":{"documents":["a"],"replay":257}}"#,
             r#"{"version":1,"data":{"permute":{},"documents":["a"]}}"#,
             "{\"version\":1,\"data\":{\"documents\":[\"\u{2003}\"]}}",
         ],
@@ -435,4 +461,104 @@ fn vocabularies_are_shared_and_streams_move_between_threads() {
     fn moves<T: Send>() {}
     is_shared::<Vocabulary>();
     moves::<Constraint>();
+}
+
+/// A bundled model's vocabulary, and the start of its edits with these tools.
+fn bundled(
+    codec: &Codec,
+    tokenizer: Tokenizer,
+    catalogue: &Catalogue,
+    domain: Domain,
+) -> (Fixture, Constraint) {
+    let vocab_size = tokenizer.get_vocab_size(true);
+    let vocabulary = codec.vocabulary(&ModelConfig { vocab_size, ..config(Family::Llama, true) }).unwrap();
+    let start = Constraint::new(&vocabulary, &codec.edit_grammar(catalogue, domain).unwrap()).unwrap();
+    let end = tokenizer.token_to_id(EOS).unwrap();
+    (Fixture { tokenizer, vocabulary, end }, start)
+}
+
+/// Whether the constraint allows an edit of pretraining token by token, ends after it, and forces none of it. `ids`
+/// are those of a sequence; the edit's, if there is one, follow the request for it.
+fn follows(fixture: &Fixture, start: &Constraint, ids: &[u32]) -> Option<String> {
+    let request = fixture.tokenizer.token_to_id(EDIT).unwrap();
+    let at = ids.iter().position(|&id| id == request)?;
+    let (&end, edit) = ids[at + 1..].split_last().unwrap();
+    assert_eq!(end, fixture.end);
+    let text = fixture.tokenizer.decode(edit, true).unwrap();
+    let mut constraint = start.clone();
+    let mut logits = vec![0.0; fixture.vocabulary.size()];
+    for &id in edit {
+        assert!(constraint.forced().unwrap().is_empty());
+        logits.fill(0.0);
+        constraint.mask(&mut logits).unwrap();
+        let piece = fixture.tokenizer.id_to_token(id);
+        assert_eq!(
+            (logits[id as usize], logits[end as usize]),
+            (0.0, f32::NEG_INFINITY),
+            "{piece:?} of {text}"
+        );
+        constraint.accept(id).unwrap();
+    }
+    assert!(constraint.may_end().unwrap(), "{text}");
+    assert_eq!(allowed(fixture, &mut constraint), [EOS]);
+    Some(text)
+}
+
+#[test]
+fn edits_of_pretraining_can_be_written() {
+    let catalogue = catalogue();
+    let validator = Validator::new(&catalogue).unwrap();
+    let check = |codec: &Codec, tokenizer: Tokenizer, domain: Domain, ids: &dyn Fn(u64) -> Vec<u32>| {
+        let (fixture, start) = bundled(codec, tokenizer, &catalogue, domain);
+        let texts = (0..).filter_map(|index| follows(&fixture, &start, &ids(index)));
+        texts.take(60).for_each(|text| check_valid(&text, &validator, domain));
+    };
+    let facts = FactWorld::new(1);
+    check(&Codec::Facts(Box::default()), facts.tokenizer(), Domain::Passage, &|index| {
+        facts.sequence(index, 0.5).ids
+    });
+    let puzzles = PuzzleWorld::new(1);
+    check(&Codec::Puzzles(Box::default()), puzzles.tokenizer(), Domain::Puzzle, &|index| {
+        puzzles.sequence(index, 0.5).ids
+    });
+}
+
+#[test]
+fn bundled_vocabularies_write_only_valid_edits() {
+    for catalogue in [catalogue(), Catalogue::default()] {
+        for (codec, tokenizer, domain) in [
+            (Codec::Facts(Box::default()), FactWorld::new(1).tokenizer(), Domain::Passage),
+            (Codec::Puzzles(Box::default()), PuzzleWorld::new(1).tokenizer(), Domain::Puzzle),
+        ] {
+            let (fixture, start) = bundled(&codec, tokenizer, &catalogue, domain);
+            let finished = check_walks(&fixture, &start, &catalogue, domain, 20);
+            assert!(finished > 10, "{finished} of 20 finished");
+        }
+    }
+}
+
+#[test]
+fn puzzles_edits_without_tools_or_documents() {
+    let codec = Codec::Puzzles(Box::default());
+    let (fixture, start) =
+        bundled(&codec, PuzzleWorld::new(1).tokenizer(), &Catalogue::default(), Domain::Puzzle);
+    let check = |text: &str, expected: bool| assert_eq!(admits(&fixture, &start, text), expected, "{text}");
+    check(r#"{"version":1,"reason":"so","data":{"tools":[],"permute":{"copies":16}}}"#, true);
+    check(r#"{"version":1,"data":{"tools":[{"tool":"grid.rotate","params":{"degrees":90}}]}}"#, false);
+    check(r#"{"version":1,"data":{"documents":["a"]}}"#, false);
+    assert_eq!(codec.edit_grammar(&catalogue(), Domain::Passage), None);
+}
+
+#[test]
+fn a_text_may_begin_with_the_space_that_decoding_takes() {
+    let check = |fixture: &Fixture, expected: &[&str]| {
+        let mut start = Constraint::new(&fixture.vocabulary, &Grammar::Regex("the|a".to_owned())).unwrap();
+        let mut logits = vec![0.0; fixture.vocabulary.size()];
+        start.mask(&mut logits).unwrap();
+        let ids = (0..).zip(&logits).filter(|(_, logit)| **logit == 0.0).map(|(id, _)| id);
+        let pieces: Vec<String> = ids.map(|id| fixture.tokenizer.id_to_token(id).unwrap()).collect();
+        assert_eq!(pieces, expected);
+    };
+    check(&fixture(byte_fallback()), &["<0x20>", "<0x61>", "<0x74>", "▁", "a", "t", "▁t", "▁the"]);
+    check(&fixture(byte_level(["the", "Ġthe"].into_iter())), &["a", "t", "th", "the"]);
 }

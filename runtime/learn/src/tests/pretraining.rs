@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::support::{VOCAB, bits, config, rng, sequence, weights};
 use crate::config::Family;
-use crate::pretrain::{PretrainSettings, PretrainStep, Pretraining};
+use crate::pretrain::{CoolDown, PretrainSettings, PretrainStep, Pretraining};
 use crate::sequence::Sequence;
 
 const STEPS: u64 = 6;
@@ -18,6 +18,7 @@ fn settings() -> PretrainSettings {
         adamw_lr: 0.01,
         warmup: 2,
         decay: 0.5,
+        cool_down: None,
     }
 }
 
@@ -71,6 +72,29 @@ fn a_resumed_run_is_the_run_that_was_not_killed() {
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "only the checkpoint is left: {left:?}");
     }
+}
+
+#[test]
+fn a_run_that_is_given_an_earlier_end_is_the_run_that_had_it_from_the_start() {
+    let short = PretrainSettings { cool_down: Some(CoolDown { at: 2, steps: 2 }), ..settings() };
+    let mut straight = fresh(short.clone());
+    assert_eq!(straight.last_step(), 4);
+    let steps = advance(&mut straight, 4);
+    assert!(straight.step().unwrap().is_none());
+    let rates: Vec<f64> = steps.iter().map(|step| step.rate).collect();
+    assert_eq!(rates, [0.5, 1.0, 1.0, 0.5]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut long = fresh(settings());
+    advance(&mut long, 2);
+    long.checkpoint(dir.path()).unwrap();
+    let mut given = fresh(short.clone());
+    assert!(given.resume(dir.path()).unwrap());
+    assert_eq!(advance(&mut given, 2), steps[2..]);
+    assert_eq!(weight_bits(&given), weight_bits(&straight));
+    // A run that is past it has gone another way.
+    advance(&mut long, 1);
+    long.checkpoint(dir.path()).unwrap();
+    assert!(refusal(short, dir.path()).contains("it is of another run"), "the end is behind it");
 }
 
 #[test]

@@ -226,7 +226,8 @@ fn a_model_of_the_program_itself_is_read_in_place_or_copied() {
     let wire: &'static [u8] = wire(&config).to_string().into_bytes().leak();
     for shift in 0..4 {
         let file: &'static [u8] = safetensors(&weights(&original), KINDS[0], shift).leak();
-        let files = ModelFiles::from_static("memory", &[("config.json", wire), ("model.safetensors", file)]);
+        let files =
+            ModelFiles::from_static("memory", &[("config.json", wire), ("model.safetensors", file)], &[]);
         check_same(&format!("shift {shift}"), &files.decoder().unwrap(), &original);
     }
 }
