@@ -6,8 +6,9 @@ use selkie_store::{ContentId, Entry, Outcome, Reader, Scores, ToolRecord, Trial}
 
 use crate::error::StepError;
 use crate::event::Event;
+use crate::prepare::run_tools;
 use crate::runtime::Runtime;
-use crate::step::{self, run_tools, train_candidate, training_record};
+use crate::step::{self, train_candidate, training_record};
 
 /// What a replay found.
 #[derive(Debug, Clone, PartialEq)]

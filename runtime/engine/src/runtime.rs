@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use selkie_edit::{Domain, Refused, SelfEdit, Validator, parse, validate};
+use selkie_learn::pup::facts::{FactWorld, Known, WATCHED_FACTS};
 use selkie_learn::{Compute, Model, ModelFiles};
 use selkie_tools::{Grants, HostOptions, ModelBudget, ToolHost};
 
@@ -19,6 +20,9 @@ pub struct Runtime {
     pub host: ToolHost,
     /// The rules for self-edits, composed from the loaded tools.
     pub validator: Validator,
+    /// Documents about what the model knows, which edits may replay so that it is not forgotten. Those of its world
+    /// for the bundled model; none for others, until whoever opened the runtime puts some here.
+    pub known: Vec<String>,
 }
 
 /// Which plugins are loaded and how, and to which of them the model is granted.
@@ -60,7 +64,9 @@ impl Runtime {
             .fold(grants, |grants, plugin| grants.with(plugin, ModelBudget::default()));
         let host = ToolHost::new(HostOptions { grants, ..plugins.host })?;
         let validator = Validator::new(host.catalogue())?;
-        Ok(Runtime { model, host, validator })
+        let of_world = |world: FactWorld| world.known_documents(Known::Asked, WATCHED_FACTS);
+        let known = model.fact_world().map(of_world).unwrap_or_default();
+        Ok(Runtime { model, host, validator, known })
     }
 
     /// Reads the folder of plugins again: new and changed components are usable at once. The exclusive access is

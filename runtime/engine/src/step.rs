@@ -4,10 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use selkie_edit::{
-    Context, Plan, Refused, Report, SelfEdit, ToolOutcomes, Verdict, derive_seed, expand, expand_texts, plan,
-    steps,
-};
+use selkie_edit::{Context, Plan, Refused, Report, SelfEdit, ToolOutcomes, Verdict, derive_seed, steps};
 use selkie_learn::{Adapter, Trained, TrainingSet, WrittenEdit, peft, train};
 use selkie_store::{
     ContextRecord, EditRecord, GenerationId, Record, Refusal, Scores, Store, ToolRecord, TrainingRecord,
@@ -18,6 +15,7 @@ use serde_json::json;
 use crate::decide::{Decision, decide};
 use crate::error::StepError;
 use crate::event::Event;
+use crate::prepare::{Prepared, prepare};
 use crate::runtime::Runtime;
 
 /// How often a model may try to write a valid self-edit. SEAL tries without end.
@@ -74,14 +72,6 @@ pub struct Outcome {
     pub generation: Option<GenerationId>,
 }
 
-/// An edit that was accepted and carried out as far as needs no gradient: what is left is training.
-struct Prepared {
-    edit: SelfEdit,
-    plan: Plan,
-    tools: ToolOutcomes,
-    set: TrainingSet,
-}
-
 /// Adapts a model to a context by one self-edit, and keeps the result or discards it.
 ///
 /// A given edit that is refused at any stage changes nothing: the home is not even opened. What a model wrote is
@@ -99,7 +89,7 @@ pub fn step(
     let context = request.context;
     runtime.model.codec().items(context)?;
     let given = match request.edit {
-        EditSource::Given(text) => Some((WrittenEdit::given(text), prepare(runtime, request, text)?)),
+        EditSource::Given(text) => Some((WrittenEdit::given(text), accepted(runtime, request, text)?)),
         EditSource::Model => None,
     };
     let mut store = Store::open(home)?;
@@ -142,14 +132,10 @@ pub fn step(
     Ok(Outcome { edit_text, edit, tools, training, data_digest, before, after, decision, generation })
 }
 
-/// Parses, validates and plans an edit, runs its tools and builds its training set.
-fn prepare(runtime: &Runtime, request: &Request<'_>, text: &str) -> Result<Prepared, StepError> {
+/// Parses and validates an edit and carries it out as far as needs no gradient.
+fn accepted(runtime: &Runtime, request: &Request<'_>, text: &str) -> Result<Prepared, StepError> {
     let edit = runtime.accept(text, request.context.domain())?;
-    let plan = plan(&edit, runtime.host.catalogue(), request.context, request.seed)?;
-    let tools = run_tools(runtime, &plan)?;
-    let set = TrainingSet::build(runtime.model.codec(), &plan, &tools)?;
-    steps(set.sequences().len(), &plan.training)?;
-    Ok(Prepared { edit, plan, tools, set })
+    prepare(runtime, request.context, edit, request.seed)
 }
 
 /// The first edit that the model writes and that is not refused at any stage.
@@ -161,11 +147,13 @@ fn written_by_model(
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<(WrittenEdit, Prepared), StepError> {
     let mut last = Refused(Vec::new());
+    // What learned to write edits writes them; a model that did not writes as it is now.
+    let writer = runtime.model.policy().or(parent);
     for attempt in 1..=WRITE_ATTEMPTS {
         let seed = derive_seed(request.seed, &format!("write/{attempt}"));
-        let written = runtime.model.write_edit(parent, request.context, runtime.host.catalogue(), seed)?;
+        let written = runtime.model.write_edit(writer, request.context, runtime.host.catalogue(), seed)?;
         tell(Event::Written { attempt, edit: &written });
-        match prepare(runtime, request, &written.text) {
+        match accepted(runtime, request, &written.text) {
             Ok(prepared) => return Ok((written, prepared)),
             Err(StepError::Refused(problems)) => {
                 tell(Event::Refused { attempt, problems: &problems });
@@ -185,20 +173,6 @@ fn active_adapter(runtime: &Runtime, store: &Store) -> Result<Option<Adapter>, S
     let Some(active) = store.active(runtime.model.digest())? else { return Ok(None) };
     let files = store.adapter_files(&active.adapter)?;
     Ok(Some(peft::from_files(runtime.model.decoder().config(), &files)?))
-}
-
-/// Runs the plan's tools: the order is SEAL's ([`expand`]), the sandbox is the host's.
-pub(crate) fn run_tools(runtime: &Runtime, plan: &Plan) -> Result<ToolOutcomes, StepError> {
-    let mut session = runtime.host.session(plan.limits);
-    let tasks = match &plan.puzzle {
-        Some(puzzle) => expand(puzzle, plan.seed, |call, tasks| session.augment(call, tasks))?,
-        None => Vec::new(),
-    };
-    let documents = match &plan.text {
-        Some(text) => expand_texts(text, |call, source| session.write(call, source))?,
-        None => Vec::new(),
-    };
-    Ok(ToolOutcomes { tasks, documents, runs: session.finish() })
 }
 
 /// Trains a new adapter on top of the parent's, and joins the two into one.
