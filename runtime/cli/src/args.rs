@@ -1,5 +1,6 @@
 //! What the user typed.
 
+mod outer;
 mod plugin;
 mod text;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
+pub(crate) use self::outer::{CompareArgs, EvalArgs, OuterArgs, OuterCommand, ReportArgs, RestEmArgs};
 pub(crate) use self::plugin::{
     PluginBenchArgs, PluginBuildArgs, PluginCheckArgs, PluginCommand, PluginInspectArgs, PluginNewArgs,
     PluginPackArgs, PluginRunArgs, PluginTestArgs, PluginVerifyArgs, StarterLanguage,
@@ -45,6 +47,14 @@ pub(crate) enum Command {
     /// Write a plugin: begin, build, check, test, measure and pack it
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Learn to write better self-edits: draw, try, imitate what helped (ReST-EM)
+    #[command(subcommand)]
+    RestEm(OuterCommand<RestEmArgs>),
+    /// Compare self-edits with other ways to adapt, without learning
+    #[command(subcommand)]
+    Eval(OuterCommand<EvalArgs>),
+    /// Tell what runs of rest-em or eval came to, as text and as one HTML page
+    Report(ReportArgs),
     /// Train a small base model from one of the generated worlds
     Pretrain(PretrainArgs),
     /// Look at what selkie needs here: processor, GPU, models, tools, home; and say what to do about it
@@ -310,6 +320,13 @@ pub(crate) struct PretrainArgs {
     /// Decides the world and the first weights
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// End earlier: from this step on the learning rate falls to 0 in a line. A run that has not come there yet can be
+    /// given it when it goes on
+    #[arg(long, value_name = "STEP")]
+    pub(crate) cool_down_at: Option<u64>,
+    /// Steps of the earlier end
+    #[arg(long, value_name = "STEPS", default_value_t = 800, requires = "cool_down_at")]
+    pub(crate) cool_down: u64,
     /// Steps between checkpoints
     #[arg(long, default_value_t = 100)]
     pub(crate) checkpoint_every: u64,

@@ -11,6 +11,8 @@ mod merge;
 mod plugin;
 mod pretrain;
 mod replay;
+mod report;
+mod rest_em;
 mod rollback;
 mod schema;
 mod score;
@@ -42,6 +44,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Rollback(args) => rollback::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::RestEm(command) => rest_em::rest_em(&command),
+        Command::Eval(command) => rest_em::eval(&command),
+        Command::Report(args) => report::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
@@ -59,6 +64,11 @@ fn print(text: &str) -> Result<(), CommandError> {
         }
         _ => Ok(()),
     }
+}
+
+/// A file that cannot be written.
+fn write_error(path: &std::path::Path, error: &std::io::Error) -> CommandError {
+    CommandError::input(format!("cannot write `{}`: {error}", path.display()))
 }
 
 /// Writes one JSON document to stdout.

@@ -173,3 +173,15 @@ impl From<selkie_store::Error> for CommandError {
         CommandError::from(&error)
     }
 }
+
+impl From<selkie_outer::OuterError> for CommandError {
+    fn from(error: selkie_outer::OuterError) -> CommandError {
+        use selkie_outer::OuterError;
+        match error {
+            OuterError::Step(step) => CommandError::from(step),
+            OuterError::Learn(learn) => CommandError::from(learn),
+            OuterError::Store(store) => CommandError::from(store),
+            other => CommandError::of(Kind::Input, &other),
+        }
+    }
+}

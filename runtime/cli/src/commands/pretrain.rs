@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use selkie_learn::pretrain::PretrainStep;
+use selkie_learn::pretrain::{CoolDown, PretrainStep};
 use selkie_learn::pup::recipe::{Recipe, recipe};
 
 use crate::args::{PretrainArgs, World};
@@ -23,30 +23,29 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<ExitCode, CommandError> {
         World::Facts => selkie_edit::Domain::Passage,
         World::Puzzles => selkie_edit::Domain::Puzzle,
     };
-    let write_error = |path: &Path, error: &std::io::Error| {
-        CommandError::input(format!("cannot write `{}`: {error}", path.display()))
-    };
-    std::fs::create_dir_all(&args.out).map_err(|error| write_error(&args.out, &error))?;
-    let Recipe { mut run, files } = recipe(kind, args.seed, args.steps)?;
+    std::fs::create_dir_all(&args.out).map_err(|error| super::write_error(&args.out, &error))?;
+    let cool_down = args.cool_down_at.map(|at| CoolDown { at, steps: args.cool_down });
+    let Recipe { mut run, files } = recipe(kind, args.seed, args.steps, cool_down)?;
+    let last = run.last_step();
     if run.resume(&args.out)? {
-        eprintln!("resumed at step {} of {}", run.steps_done(), args.steps);
+        eprintln!("resumed at step {} of {last}", run.steps_done());
     }
     let curve_path = args.out.join(CURVE);
-    let mut curve =
-        Curve::resume(&curve_path, run.steps_done()).map_err(|error| write_error(&curve_path, &error))?;
-    let bar = progress::bar(args.steps);
+    let mut curve = Curve::resume(&curve_path, run.steps_done())
+        .map_err(|error| super::write_error(&curve_path, &error))?;
+    let bar = progress::bar(last);
     while let Some(step) = run.step()? {
         bar.set_position(step.step);
         bar.set_message(format!("loss {:.3}, {:.1} M tokens", step.loss, step.tokens as f64 / 1e6));
-        curve.add(&step).map_err(|error| write_error(&curve_path, &error))?;
-        if step.step % args.checkpoint_every.max(1) == 0 || step.step == args.steps {
+        curve.add(&step).map_err(|error| super::write_error(&curve_path, &error))?;
+        if step.step % args.checkpoint_every.max(1) == 0 || step.step == last {
             run.checkpoint(&args.out)?;
         }
     }
     bar.finish_and_clear();
     for (name, bytes) in files.into_iter().chain([("model.safetensors".to_owned(), run.export()?)]) {
         let path = args.out.join(name);
-        std::fs::write(&path, bytes).map_err(|error| write_error(&path, &error))?;
+        std::fs::write(&path, bytes).map_err(|error| super::write_error(&path, &error))?;
     }
     let digest = selkie_learn::ModelFiles::read(&args.out)?.digest();
     super::print(&format!("{}\nsha256 of the model's files {digest}\n", args.out.display()))?;

@@ -114,8 +114,8 @@ fn a_person_sees_every_stage() {
 
     accepted (seal completion)
     4 documents to learn from
-    training: 4 sequences, 114 tokens an epoch, 24 steps
-    loss [SCORE] -> [SCORE] in 24 steps, [SECONDS]
+    training: 4 sequences, 114 tokens an epoch, 16 steps
+    loss [SCORE] -> [SCORE] in 16 steps, [SECONDS]
 
     Tell me the gem of Vidor Volgan.
       before: [ANSWER]

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use crate::kill::{FACTS, PASSAGE};
-use crate::support::{TestEnvironment, example, examples, filtered, pup, repository, tree};
+use crate::support::{TestEnvironment, base_files, example, examples, filtered, repository, tree};
 
 /// Runs `adapt` with these arguments on a home with a generation, and on one that is not there; gives the error.
 fn refused(env: &TestEnvironment, name: &str, args: &[&str]) -> String {
@@ -201,7 +201,7 @@ fn contexts() {
 /// A copy of the bundled facts model, with a change to each of its files; `None` leaves the file out.
 fn model(env: &TestEnvironment, name: &str, change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) {
     std::fs::create_dir(env.path(name)).expect("a folder");
-    for (path, bytes) in tree(&pup("facts")).into_iter().skip(1) {
+    for (path, bytes) in base_files() {
         let file = path.file_name().and_then(|name| name.to_str()).expect("a name");
         if let Some(bytes) = change(file, bytes) {
             env.write(&format!("{name}/{file}"), bytes);
@@ -255,7 +255,7 @@ fn models() {
     a model of another family
       error: the model's architecture is `MambaForCausalLM`; supported: LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
     a model of another size
-      error: tensor `model.embed_tokens.weight` has shape [814, 128], expected [814, 256]
+      error: tensor `model.embed_tokens.weight` has shape [830, 128], expected [830, 256]
     no config.json
       error: cannot read `no config.json/config.json`: No such file or directory (os error 2)
       hint: a model folder has config.json, tokenizer.json and model.safetensors (or shards with their index)
@@ -270,7 +270,7 @@ fn models() {
     truncated config.json
       error: `config.json`: EOF while parsing a string at line 12 column 17
     truncated selkie.json
-      error: `truncated selkie.json/selkie.json` is not a valid model profile: EOF while parsing a value at line 24 column 0
+      error: `truncated selkie.json/selkie.json` is not a valid model profile: EOF while parsing an object at line 22 column 3
     truncated weights
       error: `truncated weights/model.safetensors` is not a readable safetensors file: incomplete metadata, file not fully covered
     weights cut in their header

@@ -14,7 +14,7 @@ The cargo of Lolu Branbeck is honey.
 #[cfg(unix)]
 const QUICK: &str = r#"{"version": 1, "data": {"include_source": false, "documents": [
     "The gem of Vidor Volgan is spinel.", "The tool of Lolu Branbeck is rake.", "The cargo of Lolu Branbeck is honey."]},
-    "training": {"epochs": 8, "learning_rate": 0.006, "lora": {"rank": 8}}}"#;
+    "training": {"epochs": 10, "learning_rate": 0.02}}"#;
 
 #[cfg(unix)]
 mod unix {

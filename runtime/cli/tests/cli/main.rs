@@ -16,6 +16,7 @@ mod ledger;
 mod merge;
 #[cfg(target_os = "linux")]
 mod native;
+mod outer;
 mod plugin;
 mod support;
 mod text;

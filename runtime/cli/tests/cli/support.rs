@@ -178,3 +178,9 @@ pub(crate) fn can_build_plugins() -> bool {
     }
     selkie_tools::build::toolchain().map_err(|error| println!("skipped: {error}")).is_ok()
 }
+
+/// The files of the bundled model for passages, without its policy.
+pub(crate) fn base_files() -> Vec<(PathBuf, Vec<u8>)> {
+    let of_model = |path: &Path| !path.components().any(|part| part.as_os_str() == "policy");
+    tree(&pup("facts")).into_iter().skip(1).filter(|(path, _)| of_model(path)).collect()
+}

@@ -47,9 +47,9 @@ fn an_adapter_changes_what_is_said() {
     --- prompt 1, sample 2, adapters/facts
     opal
     --- prompt 2, sample 1, adapters/facts
-    is opal.
+    is paper.
     --- prompt 2, sample 2, adapters/facts
-    is opal.
+    is paper.
     --- prompt 1, sample 1, adapters/others
     jasper
     --- prompt 1, sample 2, adapters/others
@@ -263,7 +263,7 @@ fn scores_of_completions_and_texts() {
     assert!((said.as_f64().expect("a number") - scored.as_f64().expect("a number")).abs() < 1e-4);
     let base = env.run(&["score", "--data", "facts.jsonl"], "");
     assert_eq!(base.stdout.lines().count(), 4);
-    assert_snapshot!(base.stderr, @"facts.jsonl: 4 lines, 22 tokens, log-probability -4.781 a token, perplexity 119.165, 0 exact by greedy decoding");
+    assert_snapshot!(base.stderr, @"facts.jsonl: 4 lines, 22 tokens, log-probability -4.843 a token, perplexity 126.819, 0 exact by greedy decoding");
     env.write("bad.jsonl", "{}\n");
     assert_snapshot!(env.run(&["score", "--data", "bad.jsonl"], ""), @r#"
     exit code: 2
