@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selkie_edit::{Domain, Refused, SelfEdit, Validator, parse, validate};
+use selkie_edit::{Domain, Refused, SelfEdit, TrainingDefaults, Validator, parse, validate};
 use selkie_learn::pup::facts::{FactWorld, Known, WATCHED_FACTS};
 use selkie_learn::{Compute, Model, ModelFiles};
 use selkie_tools::{Grants, HostOptions, ModelBudget, ToolHost};
@@ -86,7 +86,20 @@ impl Runtime {
     /// # Errors
     /// Every problem of the edit.
     pub fn accept(&self, text: &str, domain: Domain) -> Result<SelfEdit, Refused> {
-        validate(parse(text, domain)?, &self.validator, domain, &self.model.profile().training)
+        self.accept_with(text, domain, &self.model.profile().training)
+    }
+
+    /// The same with other defaults.
+    ///
+    /// # Errors
+    /// Every problem of the edit.
+    pub fn accept_with(
+        &self,
+        text: &str,
+        domain: Domain,
+        defaults: &TrainingDefaults,
+    ) -> Result<SelfEdit, Refused> {
+        validate(parse(text, domain)?, &self.validator, domain, defaults)
     }
 }
 

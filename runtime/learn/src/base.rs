@@ -65,7 +65,7 @@ impl ModelFiles {
             files.insert(name, Bytes::Mapped(Arc::new(bytes)));
         }
         let policy = dir.join(POLICY);
-        let policy = if policy.is_dir() { Some(read_policy(&policy)?) } else { None };
+        let policy = if policy.is_dir() { Some(crate::peft::files_of(&policy)?) } else { None };
         Ok(ModelFiles { origin: dir.to_owned(), files, policy })
     }
 
@@ -183,11 +183,6 @@ pub(crate) fn weight_files(dir: &Path) -> Result<Vec<String>, LearnError> {
         Some(shard) => Err(bad(format!("`{shard}` is not the name of a safetensors file"))),
         None => Ok(shards),
     }
-}
-
-fn read_policy(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, LearnError> {
-    let names = ["adapter_config.json", "adapter_model.safetensors"];
-    names.into_iter().map(|name| Ok((name.to_owned(), read_file(&folder.join(name))?))).collect()
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, LearnError> {

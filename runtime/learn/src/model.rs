@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use selkie_edit::{Answer, Catalogue, Context, Domain, ItemReport, Report};
+use serde::{Deserialize, Serialize};
 
 use crate::base::ModelFiles;
 use crate::codec::{ANSWER_TOKENS_MAX, Codec, Item};
@@ -35,7 +36,7 @@ const PUP_TEMPERATURE: f64 = 0.7;
 const TEXT_ANSWER_TOKENS_MAX: usize = 64;
 
 /// How self-edits are drawn.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Drawing {
     /// Logits are divided by it; 0 is greedy.
     pub temperature: f64,
@@ -214,12 +215,9 @@ impl Model {
     /// When the model does not understand the context, or there is nothing to measure by.
     pub fn evaluate(&self, adapter: Option<&Adapter>, context: &Context) -> Result<Report, LearnError> {
         let items = self.codec.items(context)?;
-        let sequences: Vec<_> = items.iter().map(|item| item.prompt.with(&item.answer)).collect();
+        let scores = self.score_items(&[(adapter, &items)])?.swap_remove(0);
         let mut reports = Vec::with_capacity(items.len());
-        for sequence in &sequences {
-            self.check_length(sequence.len())?;
-        }
-        for (item, score) in items.iter().zip(score(&self.decoder, adapter, &sequences)?) {
+        for (item, score) in items.iter().zip(scores) {
             let prediction = match score.greedy {
                 true => item.expected.clone(),
                 false => self.answer(adapter, item)?,
@@ -227,7 +225,7 @@ impl Model {
             reports.push(ItemReport {
                 item: item.name.clone(),
                 solved: score.greedy,
-                log_prob: score.log_prob / score.tokens.max(1) as f64,
+                log_prob: score.mean_log_prob(),
                 prediction,
                 expected: item.expected.clone(),
             });

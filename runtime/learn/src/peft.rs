@@ -247,6 +247,21 @@ pub fn read(dir: &Path, config: &ModelConfig) -> Result<Adapter, LearnError> {
     }
 }
 
+/// The files of a PEFT folder as they are, for [`from_files`].
+///
+/// # Errors
+/// [`LearnError::Read`] for the first that cannot be read.
+pub fn files_of(dir: &Path) -> Result<Vec<(String, Vec<u8>)>, LearnError> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok((name.to_owned(), bytes)),
+            Err(source) => Err(LearnError::Read { path, source }),
+        }
+    };
+    [CONFIG_FILE, WEIGHTS_FILE].into_iter().map(read).collect()
+}
+
 /// An adapter from the files of a PEFT folder, checked against the model. The tensors decide which layers are
 /// adapted; `target_modules` and the like are not looked at.
 ///

@@ -25,6 +25,13 @@ pub struct Score {
     pub tokens: usize,
 }
 
+impl Score {
+    /// Mean log-probability (nats) of a labelled token; 0 without any.
+    pub fn mean_log_prob(&self) -> f64 {
+        self.log_prob / self.tokens.max(1) as f64
+    }
+}
+
 /// Scores every sequence's labelled tokens. The labelled tokens of a sequence must be its last ones for
 /// `greedy` to speak of decoding.
 ///

@@ -6,7 +6,6 @@
 //!
 //! Not here: how an edit is carried out (`engine`), a terminal, the time of day.
 
-pub mod answers;
 mod compare;
 mod episode;
 mod error;

@@ -28,8 +28,6 @@ pub struct Preset {
     pub top_p: f64,
     /// New tokens that a self-edit may have.
     pub edit_tokens: usize,
-    /// New tokens that an answer may have. Answers are the most likely ones.
-    pub answer_tokens: usize,
     /// The inner loop, where an edit does not say.
     pub training: Training,
     /// The outer update.
@@ -102,8 +100,6 @@ fn seal_arc() -> Preset {
         temperature: 0.8,
         top_p: 1.0,
         edit_tokens: 128,
-        // Chosen: a 30x30 grid has 900 cells, each a digit and a separator.
-        answer_tokens: 2048,
         // Paper: LoRA of rank 128, alpha 16, on q, v, gate, up and down; batches of 2; cosine. The model
         // chooses learning rate, epochs, augmentations and loss; where it does not, the oracle's 1e-4 and 2
         // epochs hold.
@@ -141,8 +137,6 @@ fn seal_knowledge() -> Preset {
         temperature: 1.0,
         top_p: 0.95,
         edit_tokens: 8192,
-        // Paper and repository: greedy, 64 tokens.
-        answer_tokens: 64,
         // Paper and repository: LoRA of rank 32, alpha 64; 10 epochs of batches of 1 at 1e-3; linear. The
         // repository names no layers, so that PEFT's default for Qwen2 holds: q and v.
         training: TrainingDefaults::seal().passage,
@@ -178,7 +172,6 @@ fn pup_knowledge() -> Preset {
         temperature: 0.7,
         top_p: 1.0,
         edit_tokens: 256,
-        answer_tokens: 64,
         // What pup's profile has.
         training: Training {
             loss_on: LossOn::AllTokens,
@@ -212,8 +205,6 @@ fn pup_arc() -> Preset {
         contexts: 16,
         samples: 8,
         temperature: 1.0,
-        // A 30x30 grid with its row markers and end.
-        answer_tokens: 931,
         training: Training {
             loss_on: LossOn::AllOutputs,
             epochs: 4,
@@ -252,7 +243,6 @@ mod tests {
                 contexts * samples * repeats
             ),
             format!("self-edits T {temperature:?}, top-p {top_p:?}, max {}", preset.edit_tokens),
-            format!("answers {} tokens", preset.answer_tokens),
             format!(
                 "inner LoRA r{} alpha{} ({}), {} epochs, lr {:e}, bs {}, {:?}, warm-up {}, loss {:?}",
                 lora.rank,
@@ -286,7 +276,6 @@ mod tests {
         Puzzle: SEAL's few-shot learning on ARC with Llama-3.2-1B-Instruct.
         1 rounds; 11 contexts x 15 edits x 1 seeds = 165 inner loops
         self-edits T 0.8, top-p 1.0, max 128
-        answers 2048 tokens
         inner LoRA r128 alpha16 (q,v,gate,up,down), 2 epochs, lr 1e-4, bs 2, Cosine, warm-up 0, loss AllOutputs
         outer LoRA r16 alpha16 (q,v,gate,up,down), 8 epochs, lr 5e-5, bs 5, from All
         evaluation 8 x 5
@@ -299,7 +288,6 @@ mod tests {
         Passage: SEAL's single-passage knowledge incorporation on SQuAD with Qwen2.5-7B.
         2 rounds; 50 contexts x 5 edits x 3 seeds = 750 inner loops
         self-edits T 1.0, top-p 0.95, max 8192
-        answers 64 tokens
         inner LoRA r32 alpha64 (q,v), 10 epochs, lr 1e-3, bs 1, Linear, warm-up 0, loss AllTokens
         outer LoRA r64 alpha128 (all linear), 2 epochs, lr 3e-4, bs 10, from Best
         evaluation 200 x 1
