@@ -8,6 +8,7 @@ pub mod decide;
 mod error;
 mod event;
 mod host_model;
+pub mod live;
 mod prepare;
 mod replay;
 mod report;

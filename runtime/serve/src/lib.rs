@@ -1,0 +1,1 @@
+//! A live runtime over HTTP and MCP, with a page to look at it.
