@@ -54,6 +54,7 @@ pub struct Model {
     profile: Profile,
     digest: String,
     policy: Option<Adapter>,
+    asks: Option<Adapter>,
 }
 
 /// A self-edit as the model wrote it, and what it was asked.
@@ -94,8 +95,8 @@ impl Model {
         let profile = Profile::of(files)?;
         let decoder = files.decoder_on(compute)?;
         let codec = Codec::open(profile.renderer, files, &decoder.config().eos_ids)?;
-        let policy = files.policy(decoder.config())?;
-        Ok(Model { decoder, codec, profile, digest: files.digest(), policy })
+        let (policy, asks) = (files.policy(decoder.config())?, files.asks(decoder.config())?);
+        Ok(Model { decoder, codec, profile, digest: files.digest(), policy, asks })
     }
 
     /// The weights.
@@ -122,6 +123,21 @@ impl Model {
     /// argument of [`Model::write_edits`] like any other, and nothing else uses it.
     pub fn policy(&self) -> Option<&Adapter> {
         self.policy.as_ref()
+    }
+
+    /// The adapter under which the model begins an answer with the marker of a self-edit where it cannot know the answer,
+    /// if the model came with one. Edits are trained on top of it, so that their stack has it too.
+    pub fn asks(&self) -> Option<&Adapter> {
+        self.asks.as_ref()
+    }
+
+    /// The token with which the model asks for a self-edit instead of answering; none of a model without one.
+    pub fn edit_marker(&self) -> Option<u32> {
+        match &self.codec {
+            Codec::Chat(_) => None,
+            Codec::Facts(facts) => Some(facts.edit_marker()),
+            Codec::Puzzles(puzzles) => Some(puzzles.edit_marker()),
+        }
     }
 
     /// Asks the model for a self-edit of a context, at SEAL's settings for passages (the bundled models at their own).

@@ -178,6 +178,11 @@ impl FactCodec {
         self.prompt(format!("{BOS}{text}{EDIT}"), ids)
     }
 
+    /// The token that asks for a self-edit.
+    pub fn edit_marker(&self) -> u32 {
+        self.edit
+    }
+
     /// The token that ends every text.
     pub fn end(&self) -> u32 {
         self.eos
@@ -255,6 +260,11 @@ impl PuzzleCodec {
     /// The tokens and texts of the model.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The token that asks for a self-edit.
+    pub fn edit_marker(&self) -> u32 {
+        self.edit
     }
 
     /// The token that ends a self-edit.
