@@ -537,7 +537,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn said(error: LearnError) -> LiveError {
     LiveError::Request(match error {
-        LearnError::Render(reason) => reason,
+        LearnError::Render(reason) | LearnError::Sampling(reason) => reason,
         other => other.to_string(),
     })
 }
