@@ -12,6 +12,7 @@ use std::path::Path;
 
 use selkie_edit::{Context, Domain};
 use selkie_engine::{Prepared, Runtime, model_files, prepare};
+use selkie_learn::calls::Marker;
 use selkie_learn::codec::Item;
 use selkie_learn::{
     Adapter, Decoder, LearnError, PassOptions, RunSettings, Sequence, peft, score, train_many,
@@ -56,7 +57,7 @@ fn row(name: &str, tally: Tally) {
 
 /// Greedy decoding, by one pass each: whether it says the answer, and whether it begins with the marker.
 fn measure(runtime: &Runtime, adapter: Option<&Adapter>, items: &[Sequence]) -> Outcome<Tally> {
-    let marker = runtime.model.edit_marker().ok_or("the model has no marker")?;
+    let Marker::Token(marker) = runtime.model.codec().marker() else { return Err("it has no marker".into()) };
     let begun: Vec<Sequence> = items.iter().map(|item| begun(item, marker)).collect();
     let greedy = |items: &[Sequence]| -> Result<usize, LearnError> {
         Ok(score(runtime.model.decoder(), adapter, items)?.iter().filter(|score| score.greedy).count())

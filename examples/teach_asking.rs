@@ -13,6 +13,7 @@ use std::error::Error;
 use std::path::Path;
 
 use selkie_edit::{Domain, Projection, Schedule};
+use selkie_learn::calls::Marker;
 use selkie_learn::optim::ADAPTER_ADAMW;
 use selkie_learn::peft::{self, Existing};
 use selkie_learn::{LoraConfig, Model, PassOptions, RunSettings, Sequence, bundled, train_many};
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).ok_or("usage: teach_asking FOLDER")?;
     let model = Model::open(&bundled::files(Domain::Puzzle))?;
     let world = model.puzzle_world().ok_or("the bundled model has no world")?;
-    let marker = model.edit_marker().ok_or("the bundled model has no marker")?;
+    let Marker::Token(marker) = model.codec().marker() else { return Err("the model has no marker".into()) };
     let shown = (0..SHOWN).flat_map(|index| {
         let untold = asked(world.untold_pair(index), (index % ANSWERED > 0).then_some(marker));
         [untold, world.told_pair(TOLD_FROM + index)]

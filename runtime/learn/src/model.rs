@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use selkie_edit::{Answer, Catalogue, Context, Domain, ItemReport, Report};
+use selkie_edit::{Answer, Asked, Catalogue, Context, Domain, ItemReport, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::base::ModelFiles;
@@ -131,15 +131,6 @@ impl Model {
         self.asks.as_ref()
     }
 
-    /// The token with which the model asks for a self-edit instead of answering; none of a model without one.
-    pub fn edit_marker(&self) -> Option<u32> {
-        match &self.codec {
-            Codec::Chat(_) => None,
-            Codec::Facts(facts) => Some(facts.edit_marker()),
-            Codec::Puzzles(puzzles) => Some(puzzles.edit_marker()),
-        }
-    }
-
     /// Asks the model for a self-edit of a context, at SEAL's settings for passages (the bundled models at their own).
     /// The seed decides the draw.
     ///
@@ -230,8 +221,34 @@ impl Model {
     /// # Errors
     /// When the model does not understand the context, or there is nothing to measure by.
     pub fn evaluate(&self, adapter: Option<&Adapter>, context: &Context) -> Result<Report, LearnError> {
-        let items = self.codec.items(context)?;
-        let scores = self.score_items(&[(adapter, &items)])?.swap_remove(0);
+        self.evaluate_items(adapter, &self.codec.items(context)?)
+    }
+
+    /// The same for what a candidate is asked where the context's own answers may not be known. The text of a passage
+    /// is only scored, not decoded.
+    ///
+    /// # Errors
+    /// As [`Model::evaluate`].
+    pub fn evaluate_asked(&self, adapter: Option<&Adapter>, asked: &Asked) -> Result<Report, LearnError> {
+        let passage = match asked {
+            Asked::Known(context) | Asked::HeldOut(context) => return self.evaluate(adapter, context),
+            Asked::Text(passage) => passage,
+        };
+        let item = self.codec.text_item(passage)?;
+        let score =
+            self.score_items(&[(adapter, std::slice::from_ref(&item))])?.swap_remove(0).swap_remove(0);
+        let report = ItemReport {
+            item: item.name,
+            solved: score.greedy,
+            log_prob: score.mean_log_prob(),
+            prediction: Answer::Text(String::new()),
+            expected: item.expected,
+        };
+        Ok(Report { items: vec![report] })
+    }
+
+    fn evaluate_items(&self, adapter: Option<&Adapter>, items: &[Item]) -> Result<Report, LearnError> {
+        let scores = self.score_items(&[(adapter, items)])?.swap_remove(0);
         let mut reports = Vec::with_capacity(items.len());
         for (item, score) in items.iter().zip(scores) {
             let prediction = match score.greedy {
@@ -375,7 +392,8 @@ impl Model {
         Ok(prompt)
     }
 
-    fn stops(&self, end: u32) -> Vec<u32> {
+    /// Tokens that end what follows a prompt whose own end is `end`.
+    pub fn stops(&self, end: u32) -> Vec<u32> {
         let mut stops = self.decoder.config().eos_ids.clone();
         stops.push(end);
         stops

@@ -6,6 +6,7 @@ use selkie_edit::{Context, Domain};
 
 use crate::base::ModelFiles;
 use crate::bundled;
+use crate::calls::Marker;
 use crate::lora::Adapter;
 use crate::model::Model;
 use crate::score::score;
@@ -15,7 +16,7 @@ use super::support::adapter_bits;
 
 /// How many of the sequences greedy decoding begins with the marker, where their labels begin.
 fn asked(model: &Model, adapter: Option<&Adapter>, sequences: &[Sequence]) -> usize {
-    let marker = model.edit_marker().expect("pup has a marker");
+    let Marker::Token(marker) = model.codec().marker() else { panic!("pup has a marker") };
     let begun = |sequence: &Sequence| {
         let mut begun = sequence.clone();
         let at = begun.labelled.iter().position(|&labelled| labelled).expect("an answer");
