@@ -22,6 +22,8 @@ mod self_edits;
 mod server;
 mod sse;
 mod terms;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 pub use document::openapi;

@@ -8,6 +8,7 @@ use crate::api_error::ApiError;
 
 /// An answer, or a piece of one.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "AnswerWith{C}")]
 pub(crate) struct Answer<C> {
     /// Its id; every piece has it.
     pub(crate) id: String,

@@ -1,0 +1,4 @@
+//! The server as a whole, over a live runtime with the bundled model: requests as clients send them.
+
+mod attacks;
+mod support;
