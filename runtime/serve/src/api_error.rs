@@ -175,6 +175,7 @@ impl From<LiveError> for ApiError {
             LiveError::Request(_) => ApiError::invalid(message),
             LiveError::AdapterName { .. } => ApiError::field("lora_name", message),
             LiveError::NotAnAdapter { .. } => ApiError::field("lora_path", message),
+            LiveError::Thread(_) => ApiError::internal(message),
             LiveError::Step(step) => of_step(step, message),
         }
     }
@@ -190,6 +191,11 @@ fn of_step(error: StepError, message: String) -> ApiError {
         StepError::NoValidEdit { last, .. } => refusal(message, last),
         StepError::Context(_) => ApiError::field("context", message),
         StepError::StackTooHigh { .. } => conflict(message).code("stack_too_high"),
+        StepError::OverBudget { .. } => {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request_error", message)
+                .code("over_budget")
+        }
+        StepError::Abandoned => ApiError::stopping(),
         StepError::Store(error) => match error {
             selkie_store::Error::NothingToRollBack { .. }
             | selkie_store::Error::AlreadyActive { .. }

@@ -46,7 +46,7 @@ impl App {
             folder.canonicalize().map_err(|source| ServeError::Adapters { folder, source })
         };
         let adapters = options.adapters.as_ref().map(resolved).transpose()?;
-        let started_ms = (options.clock)();
+        let started_ms = (live.options().clock)();
         let (metrics, document) = (Arc::default(), Document::new());
         let unseeded = AtomicU64::new(0);
         Ok(App(Arc::new(Shared {
@@ -88,7 +88,7 @@ impl App {
 
     /// Seconds since 1970.
     pub(crate) fn now(&self) -> i64 {
-        (self.0.options.clock)() / 1000
+        (self.live().options().clock)() / 1000
     }
 
     /// When the server was made, in seconds since 1970.

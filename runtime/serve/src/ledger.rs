@@ -128,7 +128,7 @@ pub(crate) async fn ledger(
     query: Result<Query<LedgerQuery>, QueryRejection>,
 ) -> Result<Json<Ledger>, ApiError> {
     let Query(query) = query.map_err(|error| rejected(&error))?;
-    app.blocking(move |app| match Store::read_only(&app.options().home) {
+    app.blocking(move |app| match Store::read_only(&app.live().options().home) {
         Ok(reader) => Ok(Json(read(&reader, query.limit.min(ENTRIES_MAX))?)),
         // Nothing was tried yet.
         Err(Error::NoStore { .. }) => Ok(Json(Ledger::default())),

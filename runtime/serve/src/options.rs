@@ -13,29 +13,25 @@ pub struct ServeOptions {
     pub address: SocketAddr,
     /// What every request must present. Needed for any address but loopback.
     pub token: Option<Token>,
-    /// The home of the runtime, for its ledger.
-    pub home: PathBuf,
     /// The folder whose PEFT folders clients may load; none is none.
     pub adapters: Option<PathBuf>,
     /// How much one client may take.
     pub limits: Limits,
-    /// Now, in milliseconds since 1970.
-    pub clock: fn() -> i64,
 }
 
-impl ServeOptions {
+impl Default for ServeOptions {
     /// Loopback on the usual port, with the default limits.
-    pub fn new(home: PathBuf, clock: fn() -> i64) -> ServeOptions {
+    fn default() -> ServeOptions {
         ServeOptions {
             address: SocketAddr::from(([127, 0, 0, 1], 8377)),
             token: None,
-            home,
             adapters: None,
             limits: Limits::default(),
-            clock,
         }
     }
+}
 
+impl ServeOptions {
     /// Whether the server may be started like this.
     ///
     /// # Errors
@@ -173,7 +169,7 @@ mod tests {
             ("0.0.0.0:1", Some(token), true),
         ] {
             let address = address.parse().expect("an address");
-            let options = ServeOptions { address, token, ..ServeOptions::new(PathBuf::new(), || 0) };
+            let options = ServeOptions { address, token, ..ServeOptions::default() };
             assert_eq!(options.check().is_ok(), starts, "{address}");
         }
     }

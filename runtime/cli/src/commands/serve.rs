@@ -22,8 +22,7 @@ const SERVER_THREADS: usize = 2;
 
 /// Serves until it is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
-    let home = settings::home(&args.home);
-    let options = options(args, home.clone())?;
+    let options = options(args)?;
     // Before the model is opened, which takes longer.
     options.check()?;
     let domain = match args.domain {
@@ -32,7 +31,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
     };
     let files = model_files(args.model.model.as_deref(), domain)?;
     let runtime = Runtime::open_on(&files, args.plugins.options(), &args.device.device.resolve()?)?;
-    let live = Live::start(Arc::new(runtime), live_options(&args.live, home))?;
+    let live = Live::start(Arc::new(runtime), live_options(&args.live, settings::home(&args.home)))?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
@@ -44,7 +43,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
 
 async fn serve(live: Live, options: ServeOptions) -> Result<(), CommandError> {
     let model = live.runtime().model.profile().name.clone();
-    let active = live.active();
+    let active = live.active()?;
     let server = Server::bind(live, options).await?;
     let address = server.address().map_err(|error| CommandError::internal(error.to_string()))?;
     // Also told to whoever started this with port 0, and reads it.
@@ -56,7 +55,7 @@ async fn serve(live: Live, options: ServeOptions) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn options(args: &ServeArgs, home: PathBuf) -> Result<ServeOptions, CommandError> {
+fn options(args: &ServeArgs) -> Result<ServeOptions, CommandError> {
     Ok(ServeOptions {
         address: args.address,
         token: token(args.token_file.as_deref())?,
@@ -67,7 +66,6 @@ fn options(args: &ServeArgs, home: PathBuf) -> Result<ServeOptions, CommandError
             connections: args.client.connections as usize,
             ..Limits::default()
         },
-        ..ServeOptions::new(home, settings::now_ms)
     })
 }
 

@@ -103,8 +103,9 @@ async fn completions_take_several_prompts_and_give_several_choices() {
     assert_eq!(one["object"], "text_completion");
     // Drawn: the same seed says the same, choices of one request differ.
     let drawn = json!({ "prompt": "The", "max_tokens": 8, "n": 4, "temperature": 1.5, "seed": 7 });
-    let [first, again] = [room.post("/v1/completions", &drawn).await, room.post("/v1/completions", &drawn).await]
-        .map(|answer| answer.ok()["choices"].take());
+    let [first, again] =
+        [room.post("/v1/completions", &drawn).await, room.post("/v1/completions", &drawn).await]
+            .map(|answer| answer.ok()["choices"].take());
     assert_eq!(first, again);
     let mut texts: Vec<String> = (0..4).map(|at| first[at]["text"].to_string()).collect();
     texts.dedup();
@@ -168,8 +169,12 @@ async fn generations_are_models_and_folders_can_be_loaded_under_a_name() {
     let edit = room.post("/v1/self_edits", &edit).await.ok();
     assert_eq!((&edit["state"], &edit["generation"]), (&json!("kept"), &json!("g1")), "{edit}");
     let cards = room.get("/v1/models").await.ok();
-    let cards: Vec<(&Value, &Value, &Value)> = cards["data"].as_array().expect("cards").iter()
-        .map(|card| (&card["id"], &card["parent"], &card["active"])).collect();
+    let cards: Vec<(&Value, &Value, &Value)> = cards["data"]
+        .as_array()
+        .expect("cards")
+        .iter()
+        .map(|card| (&card["id"], &card["parent"], &card["active"]))
+        .collect();
     let (base, none) = (json!("base"), Value::Null);
     let expected = [
         (&json!("pup-facts"), &none, &json!(true)),
@@ -187,7 +192,7 @@ async fn generations_are_models_and_folders_can_be_loaded_under_a_name() {
     assert_ne!(says(&room, "base").await.0, json!("spinel"));
     // The same adapter as a folder of the operator's.
     let folder = room.home.path().join("adapters");
-    let store = selkie_store::Store::read_only(&room.options.home).expect("a store");
+    let store = selkie_store::Store::read_only(&room.live.options().home).expect("a store");
     let generation = store.find_generation("g1").expect("a generation").id;
     std::fs::create_dir_all(&folder).expect("a folder");
     store.export(generation, &folder.join("gems")).expect("exported");

@@ -56,8 +56,8 @@ async fn the_second_word_abandons_it_and_nothing_is_half_applied() {
     for status in room.live.edits() {
         assert_eq!((status.state, status.generation.as_deref()), (EditState::Refused, None), "{status:?}");
     }
-    assert_eq!(room.live.active(), "base");
-    let reader = selkie_store::Store::read_only(&room.options.home).expect("a store");
+    assert_eq!(room.live.active().expect("a name"), "base");
+    let reader = selkie_store::Store::read_only(&room.live.options().home).expect("a store");
     assert_eq!(reader.generations().expect("generations"), []);
     assert_eq!(reader.actives().expect("actives"), []);
 }

@@ -72,7 +72,7 @@ impl Room {
         let home = tempfile::tempdir().expect("a folder");
         let folder = home.path().join("home");
         let mut options = LiveOptions {
-            home: folder.clone(),
+            home: folder,
             streams: 4,
             waiting: 16,
             queue: 4,
@@ -86,7 +86,7 @@ impl Room {
         };
         change(&mut options);
         let live = Live::start(FACTS.clone(), options).expect("it starts");
-        Room { home, live, options: ServeOptions::new(folder, || 1_700_000_000_000) }
+        Room { home, live, options: ServeOptions::default() }
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {
