@@ -178,13 +178,32 @@ fn the_official_openai_package_drives_a_whole_cycle() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/openai_client.py");
     let mut command = Command::new(python);
     command.arg(script).arg(format!("http://{}", server.address)).arg(example(PASSAGE));
-    insta::assert_snapshot!(env.finish(command, ""), @"");
+    insta::assert_snapshot!(env.finish(command, ""), @r#"
+    exit code: 0
+    ----- stdout
+    models: ["pup-facts", "base"]
+    before: true
+    streamed is the same: true
+    usage is counted: true
+    schema is obeyed: ["gem", "sure"]
+    choices: [3, 3]
+    checked: true
+    applied: ["kept", "g1"]
+    after: ["spinel", "g1"]
+    undone: "base"
+    as before: true
+    unknown model: ["NotFoundError", 404, "model_not_found"]
+    tools: ["BadRequestError", 400, "unsupported_parameter"]
+    wrong token: ["AuthenticationError", 401, "invalid_api_key"]
+    health: {"status": "ok"}
+    "#);
 }
 
 /// What the command prints, with what differs from run to run replaced.
 fn curl(env: &TestEnvironment, server: &Serving, args: &[&str]) -> String {
     let (path, more) = args.split_first().expect("a path");
     let mut command = Command::new("curl");
+    command.current_dir(env.path(""));
     command.args(["--silent", "--show-error", "--header", &format!("Authorization: Bearer {TOKEN}")]);
     command.args(more).arg(format!("http://{}{path}", server.address));
     env.finish(command, "").succeeds()
@@ -236,9 +255,18 @@ fn curl_drives_a_whole_cycle() {
 #[test]
 fn an_address_that_others_can_reach_needs_a_token_and_no_argument_is_one() {
     let env = TestEnvironment::new();
-    insta::assert_snapshot!(env.run(&["serve", "--address", "0.0.0.0:0"], ""), @"");
+    insta::assert_snapshot!(env.run(&["serve", "--address", "0.0.0.0:0"], ""), @r"
+    exit code: 2
+    ----- stderr
+    error: 0.0.0.0:0 can be reached from other machines, and there is no token that requests must present
+    hint: put a secret of 16 characters or more in a file and pass --token-file, or in the variable SELKIE_TOKEN; or listen on 127.0.0.1
+    ");
     env.write("token", "short");
-    insta::assert_snapshot!(env.run(&["serve", "--token-file", "token"], ""), @"");
+    insta::assert_snapshot!(env.run(&["serve", "--token-file", "token"], ""), @r"
+    exit code: 2
+    ----- stderr
+    error: the token must have at least 16 characters, all of them visible ASCII without spaces
+    ");
     let refused = env.run(&["serve", "--token", TOKEN], "");
     assert_eq!(refused.code, Some(2), "{refused}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -304,16 +332,16 @@ mod unix {
     }
 
     fn ask(client: &mut Client, model: &str) -> Seen {
-        let request = json!({ "model": model, "max_tokens": 16, "messages": [{ "role": "user", "content": QUESTION }] });
+        let request = json!({ "model": model, "prompt": "The gem of", "max_tokens": 32 });
         let began = Instant::now();
-        let (status, answer) = client.post("/v1/chat/completions", &request);
+        let (status, answer) = client.post("/v1/completions", &request);
         let took = began.elapsed();
         assert_eq!(status, 200, "{answer}");
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         Seen {
             took,
             adapter: text(&answer["adapter_generation"]),
-            text: text(&answer["choices"][0]["message"]["content"]),
+            text: text(&answer["choices"][0]["text"]),
         }
     }
 
@@ -344,7 +372,10 @@ mod unix {
         let alone = ask(&mut client, "base").text;
         let idle = peak_memory(&server);
         for seed in 0..EDITS {
-            let (status, submitted) = client.post("/v1/self_edits", &quick(seed));
+            let mut edit = quick(seed);
+            // Longer, so that there are some in the queue as long as there are requests.
+            edit["edit"]["training"]["epochs"] = json!(50);
+            let (status, submitted) = client.post("/v1/self_edits", &edit);
             assert_eq!(status, 202, "{submitted}");
         }
         let seen = Mutex::new(Vec::new());
