@@ -338,11 +338,7 @@ mod unix {
         let took = began.elapsed();
         assert_eq!(status, 200, "{answer}");
         let text = |value: &Value| value.as_str().expect("text").to_owned();
-        Seen {
-            took,
-            adapter: text(&answer["adapter_generation"]),
-            text: text(&answer["choices"][0]["text"]),
-        }
+        Seen { took, adapter: text(&answer["adapter_generation"]), text: text(&answer["choices"][0]["text"]) }
     }
 
     /// The most memory that a process has had, in MiB.
@@ -374,7 +370,7 @@ mod unix {
         for seed in 0..EDITS {
             let mut edit = quick(seed);
             // Longer, so that there are some in the queue as long as there are requests.
-            edit["edit"]["training"]["epochs"] = json!(50);
+            edit["edit"]["training"] = json!({ "epochs": 50, "learning_rate": 0.005 });
             let (status, submitted) = client.post("/v1/self_edits", &edit);
             assert_eq!(status, 202, "{submitted}");
         }
