@@ -19,8 +19,9 @@ use crate::tools::ToolList;
 /// What is said of the whole.
 const DESCRIPTION: &str = "\
 A language model that may edit itself, over HTTP. Completions and chat are OpenAI's, loading adapters is vLLM's; \
-self-edits are Selkie's own. On loopback nobody needs a token, and the headers Host and Origin must name this machine \
-and this server; elsewhere every request but `/`, `/page/*` and `/healthz` presents the server's token. A self-edit \
+self-edits are Selkie's own. Where the server has a token, which it needs anywhere but on loopback, every request but \
+`/`, `/page/*` and `/healthz` presents it; where it has none, the headers Host and Origin must name this machine and this \
+server. Bodies are JSON and say so; every error has the form of `ErrorBody`. A self-edit \
 that a model proposes in the middle of an answer runs, waits for `approve` or is refused as the operator said \
 (`--self-edits`), and a request can only be stricter. One that a client submits runs at once, unless the operator \
 said `deny` or the request says `ask`. The page and the tools for other agents (`/mcp`) are not part of this document.";

@@ -36,15 +36,12 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
 }
 
 async fn admitted(app: &App, request: Request) -> Result<Request, ApiError> {
-    let options = app.options();
-    if options.address.ip().is_loopback() {
-        check_origin(request.headers())?;
-    }
-    if let Some(token) = options.token.as_ref().filter(|_| !is_open(request.uri().path())) {
-        let presented = bearer(request.headers()).ok_or_else(ApiError::unauthorised)?;
-        if !token.is(presented) {
-            return Err(ApiError::unauthorised());
-        }
+    match &app.options().token {
+        // Loopback, then: everything else needs a token.
+        None => check_origin(request.headers())?,
+        Some(_) if is_open(request.uri().path()) => {}
+        Some(token) if bearer(request.headers()).is_some_and(|presented| token.is(presented)) => {}
+        Some(_) => return Err(ApiError::unauthorised()),
     }
     with_body(app, request).await
 }
@@ -59,12 +56,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// On loopback nobody is asked for a token, so a browser must not be talked into asking for somebody else: a name that
+/// Where nobody is asked for a token, a browser must not be talked into asking for somebody else: a name that
 /// was made to point here (DNS rebinding) stands in `Host`, and the page that asks in `Origin`.
 fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
     let host = authority(headers, &HOST).and_then(|host| host.parse::<Authority>().ok());
     let Some(host) = host.filter(|host| is_loopback_name(host.host())) else {
-        let message = "the header Host does not name this machine; on loopback it must be localhost, 127.0.0.1 or [::1]";
+        let message = "the header Host does not name this machine; without a token it must be localhost, 127.0.0.1 or [::1]";
         return Err(ApiError::forbidden(message).code("foreign_host"));
     };
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };

@@ -58,7 +58,8 @@ pub struct Limits {
     pub write: Duration,
     /// Time that an answer may take, self-edits on the way included.
     pub request: Duration,
-    /// Connections at the same time; more wait to be accepted.
+    /// Connections at the same time; more wait to be accepted. With [`Limits::body_bytes`] this bounds the memory that
+    /// bodies take.
     pub connections: usize,
     /// Answers to one request: `n` times the prompts.
     pub choices: usize,
@@ -76,7 +77,7 @@ impl Default for Limits {
             body: Duration::from_secs(20),
             write: Duration::from_secs(30),
             request: Duration::from_secs(900),
-            connections: 512,
+            connections: 256,
             choices: 32,
             grace: Duration::from_secs(10),
             finish: Duration::from_secs(60),

@@ -388,6 +388,11 @@ mod unix {
             }
         });
         let took = began.elapsed();
+        let waiting = server.client().get("/metrics").1;
+        let waiting = waiting
+            .lines()
+            .find_map(|line| line.strip_prefix("selkie_self_edits_queued "))
+            .expect("a number");
         let (mut seen, mut kept) = (seen.into_inner().expect("no panic"), 0);
         assert_eq!(seen.len(), CONNECTIONS * REQUESTS);
         for seen in seen.iter().filter(|seen| seen.adapter == "base") {
@@ -404,7 +409,7 @@ mod unix {
         seen.sort_by_key(|seen| seen.took);
         let at = |share: f64| seen[((seen.len() - 1) as f64 * share) as usize].took.as_secs_f64() * 1e3;
         println!(
-            "{} requests of {CONNECTIONS} connections in {:.2} s, {EDITS} edits in the queue",
+            "{} requests of {CONNECTIONS} connections in {:.2} s; of {EDITS} edits {waiting} were in the queue yet",
             seen.len(),
             took.as_secs_f64()
         );

@@ -208,3 +208,37 @@ async fn a_client_that_does_not_read_loses_its_connection() {
     let cut = async { while stream.write_all(&request).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(60), cut).await.expect("the server lets go");
 }
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_ended_and_said_to_be() {
+    let mut room = Room::new();
+    room.options.limits = Limits { request: Duration::ZERO, ..Limits::default() };
+    let ask = json!({ "prompt": "The gem of", "max_tokens": 64 });
+    assert_eq!(room.post("/v1/completions", &ask).await.error(), (504, "request_timeout".to_owned()));
+    let stream = json!({ "prompt": "The gem of", "max_tokens": 64, "stream": true });
+    let told = room.post("/v1/completions", &stream).await.text;
+    assert!(told.contains("request_timeout") && told.ends_with("data: [DONE]\n\n"), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_answer() {
+    let room = Room::with(|options| options.max_tokens = 400);
+    let server = room.listen().await;
+    let mut trace = room.live.trace();
+    for stream in [false, true] {
+        let body = json!({ "prompt": "The gem of", "max_tokens": 400, "stream": stream }).to_string();
+        let mut client = server.connect().await;
+        let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        client.write_all(request.as_bytes()).await.expect("written");
+        while !trace.next().await.is_some_and(|event| event.to_line().contains("\"token\"")) {}
+        drop(client);
+        let end = loop {
+            let line = trace.next().await.expect("an end").to_line();
+            if line.contains("\"ended\"") {
+                break line;
+            }
+        };
+        assert!(end.contains("\"cancelled\""), "{end}");
+    }
+}

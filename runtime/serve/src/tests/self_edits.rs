@@ -194,3 +194,87 @@ async fn tools_and_the_document_are_listed() {
         assert_eq!(status, 405, "{path}");
     }
 }
+
+/// A question about the passage, where the model may edit itself because the passage is new to it.
+fn learning(more: &Value) -> Value {
+    let mut request = json!({
+        "messages": [{ "role": "user", "content": "Tell me the gem of Vidor Volgan." }],
+        "seed": 1,
+        "self_edit": { "context": passage(), "triggers": { "document": true } },
+    });
+    let terms = request["self_edit"].as_object_mut().expect("terms");
+    terms.extend(more.as_object().expect("terms").clone());
+    request
+}
+
+#[tokio::test]
+async fn an_answer_tells_of_the_edit_in_the_middle_of_it() {
+    let room = Room::new();
+    let answer = room.post("/v1/chat/completions", &learning(&json!({}))).await.ok();
+    let events: Vec<&str> = answer["selkie_events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .filter_map(|event| event["event"].as_str())
+        .collect();
+    assert_eq!((events.first(), events.last()), (Some(&"queued"), Some(&"resumed")), "{answer}");
+    assert!(events.contains(&"training_step"), "{answer}");
+    let edits = room.live.edits();
+    assert_eq!(answer["adapter_generation"], json!(edits[0].generation.as_deref().unwrap_or("base")));
+    // The same, as it comes.
+    let room = Room::new();
+    let mut stream = learning(&json!({}));
+    stream["stream"] = json!(true);
+    let told = room.post("/v1/chat/completions", &stream).await.text;
+    let pieces: Vec<Value> = told
+        .split("\n\n")
+        .filter_map(|event| event.strip_prefix("data: "))
+        .filter_map(|data| serde_json::from_str(data).ok())
+        .collect();
+    let streamed: Vec<&str> =
+        pieces.iter().filter_map(|piece| piece["selkie_event"]["event"].as_str()).collect();
+    assert_eq!(streamed, events);
+    let resumed = pieces.iter().find(|piece| piece["selkie_event"]["event"] == "resumed").expect("resumed");
+    assert_eq!(resumed["adapter_generation"], answer["adapter_generation"]);
+    let text: String =
+        pieces.iter().filter_map(|piece| piece["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(json!(text), answer["choices"][0]["message"]["content"]);
+}
+
+#[tokio::test]
+async fn an_edit_of_a_model_waits_for_a_person_where_the_operator_says_so() {
+    let room = Room::with(|options| options.permission = Permission::Ask);
+    let mut trace = room.live.trace();
+    let (answer, ()) = tokio::join!(
+        // The request's own word is not enough.
+        async { room.post("/v1/chat/completions", &learning(&json!({ "permission": "allow" }))).await.ok() },
+        async {
+            while !trace.next().await.is_some_and(|event| event.to_line().contains("awaiting_approval")) {}
+            let waiting = room.get("/v1/self_edits").await.ok();
+            assert_eq!(waiting["data"][0]["state"], "awaiting_approval", "{waiting}");
+            let id = waiting["data"][0]["id"].as_str().expect("an id");
+            room.post(&format!("/v1/self_edits/{id}/approve"), &json!({ "allow": false })).await.ok();
+        }
+    );
+    assert_eq!(answer["adapter_generation"], "base", "{answer}");
+    assert_eq!(serde_json::to_value(room.live.edits()[0].state).expect("JSON"), "refused");
+}
+
+#[tokio::test]
+async fn what_a_session_learns_stays_in_it() {
+    let room = Room::new();
+    let edit = submitting(&json!({ "scope": "session", "session": "mine" }));
+    let edit = room.post("/v1/self_edits", &edit).await.ok();
+    assert_eq!(edit["state"], "kept", "{edit}");
+    let says = async |session: Option<&str>| {
+        let ask = json!({
+            "messages": [{ "role": "user", "content": "Tell me the gem of Vidor Volgan." }],
+            "session": session,
+        });
+        let answer = room.post("/v1/chat/completions", &ask).await.ok();
+        answer["choices"][0]["message"]["content"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(says(Some("mine")).await, "spinel");
+    assert_ne!(says(None).await, "spinel");
+    assert_ne!(says(Some("yours")).await, "spinel");
+}
