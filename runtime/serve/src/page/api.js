@@ -98,14 +98,17 @@ export async function* messages(response) {
 
 /**
  * Reads a stream for ever: after an end or an error it waits, longer each time, and begins again. `on.open` is called at
- * every beginning, `on.message` for each message, `on.closed` with the milliseconds until the next try.
+ * every beginning, `on.message` for each message, `on.closed` with the milliseconds until the next try and what the server
+ * said against it, if anything.
  * @returns a function that stops it.
  */
 export function follow(path, on) {
   const stop = new AbortController();
   const loop = async () => {
     let wait = 500;
+    let refusal;
     while (!stop.signal.aborted) {
+      refusal = undefined;
       try {
         const response = await send(path, { accept: "text/event-stream", signal: stop.signal });
         on.open();
@@ -114,10 +117,11 @@ export function follow(path, on) {
           on.message(message);
         }
       } catch (error) {
-        if (error instanceof ApiError) wait = Math.max(wait, 5000);
+        if (error instanceof ApiError) refusal = error;
       }
       if (stop.signal.aborted) return;
-      on.closed(wait);
+      if (refusal) wait = Math.max(wait, 5000);
+      on.closed(wait, refusal);
       await new Promise((resume) => setTimeout(resume, wait));
       wait = Math.min(15000, wait * 2);
     }

@@ -131,9 +131,14 @@ async function rollBack(to, name = to) {
   });
 }
 
-function askForToken() {
+let isDeclined = false;
+
+/** Whether there is a new token. Who said no once is not asked again but by the button. */
+async function askForToken() {
   const dialog = $("ask-token");
   $("token").hidden = false;
+  if (isDeclined) return false;
+  $("token-title").textContent = token.get() ? "This token was not accepted" : "This server asks for a token";
   $("token-text").value = "";
   dialog.returnValue = "no";
   dialog.showModal();
@@ -145,6 +150,7 @@ function askForToken() {
         const isGiven = dialog.returnValue === "yes" && $("token-text").value !== "";
         if (isGiven) token.set($("token-text").value);
         $("token-text").value = "";
+        isDeclined = !isGiven;
         done(isGiven);
       },
       { once: true },
@@ -192,7 +198,10 @@ function listen() {
       readAll();
     },
     message: happened,
-    closed: (wait) => link("off", `not connected; next try in ${Math.ceil(wait / 1000)} s`),
+    closed: (wait, refusal) => {
+      if (refusal) banner(refusal.message);
+      link("off", `not connected; next try in ${Math.ceil(wait / 1000)} s`);
+    },
   });
 }
 
@@ -219,5 +228,9 @@ adapters.start({
 $("tabs").addEventListener("click", (event) => event.target.role === "tab" && tab(event.target.id));
 arrows($("tabs"), "[role=tab]", "horizontal", (node) => tab(node.id));
 $("with-tokens").addEventListener("change", listen);
-$("token").addEventListener("click", async () => (await askForToken()) && listen());
+$("token-cancel").addEventListener("click", () => $("ask-token").close("no"));
+$("token").addEventListener("click", async () => {
+  isDeclined = false;
+  if (await askForToken()) listen();
+});
 listen();

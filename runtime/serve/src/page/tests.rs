@@ -282,7 +282,7 @@ fn a_context_is_checked_before_it_is_sent_and_an_edit_by_the_server() {
     page.type_text("{}");
     page.click("#apply-check");
     page.wait("document.querySelector('#apply-result .problems')");
-    insta::assert_snapshot!(texts(&mut page, "#apply-result > *"), @"");
+    insta::assert_snapshot!(texts(&mut page, "#apply-result > *"), @r#"["Not a valid self-edit for a puzzle.","/ expected a JSON object in Selkie's form (`version`, `data`) or SEAL's (`data_generation`, `training`), found \"no edit\" (no json)"]"#);
     assert_eq!(api.posted()[0].0, "/v1/self_edits/check");
     assert_eq!(api.posted()[0].1, json!({ "edit": "{}", "domain": "puzzle" }));
     // The browser itself notes an answer of 422, so what it notes is looked at before.
@@ -343,6 +343,15 @@ fn a_token_is_asked_for_once_and_kept_in_the_tab() {
     let Some((mut page, api, _)) = opened(Some("right")) else { return };
     page.wait("document.querySelector('#ask-token').open");
     assert_eq!(page.value(FOCUS)[0], "token-text");
+    page.type_text("wrong");
+    page.press(&["Enter"]);
+    page.wait("document.querySelector('#token-title').textContent === 'This token was not accepted'");
+    page.wait("document.querySelector('#ask-token').open");
+    // Who says no is left alone, until the button is pressed.
+    page.press(&["Escape"]);
+    page.wait("document.querySelector('#banner').textContent === 'no token'");
+    assert_eq!(page.value("document.querySelector('#ask-token').open"), false);
+    page.click("#token");
     page.type_text("right");
     page.press(&["Enter"]);
     page.wait("document.querySelectorAll('#edits [role=option]').length === 3");
