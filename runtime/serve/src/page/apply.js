@@ -40,7 +40,7 @@ function form(submit) {
       "div",
       { class: "row" },
       field("apply-scope", "What is learned is for", select(...scopes)),
-      field("apply-session", "Session", h("input", { type: "text" })),
+      field("apply-session", "Session", h("input", { type: "text", value: "page" })),
       field("apply-permission", "Before it runs", select(["allow", "nothing is asked"], ["ask", "I approve it"])),
       field("apply-seed", "Seed", h("input", { type: "number", min: 0, step: 1, value: 0 })),
       h("label", { class: "choice" }, h("input", { type: "checkbox", id: "apply-fresh" }), " start from the base model"),
@@ -123,7 +123,7 @@ async function apply(event, done) {
     fresh: $("apply-fresh").checked,
   };
   if (value("apply-edit")) body.edit = value("apply-edit");
-  if (value("apply-session")) body.session = value("apply-session");
+  if (body.scope === "session") body.session = value("apply-session");
   try {
     const status = await post("/v1/self_edits", body);
     result();

@@ -22,6 +22,8 @@ function field(id, label, control, hint) {
 
 const number = (attributes) => h("input", { type: "number", ...attributes });
 
+const tick = (id, text) => h("label", { class: "choice" }, h("input", { type: "checkbox", id }), ` ${text}`);
+
 function form(submit) {
   const adapter = h("select", {}, choice("active", "active"));
   const permission = h("select", {}, choice("ask", "ask me"), choice("allow", "allowed"), choice("deny", "not allowed"));
@@ -46,6 +48,8 @@ function form(submit) {
       field("ask-temperature", "Temperature", number({ min: 0, max: 2, step: 0.1, value: 0 })),
       field("ask-tokens", "Tokens at most", number({ min: 1, step: 1, placeholder: "no limit" })),
       field("ask-seed", "Seed", number({ min: 0, step: 1, value: 0 })),
+      tick("ask-grader", "edit when it fails what its context shows"),
+      tick("ask-document", "edit when the context is new to it"),
     ),
     h(
       "div",
@@ -76,7 +80,10 @@ function body() {
     seed: Number(value("ask-seed")),
     self_edit: { permission },
   };
-  if (permission !== "deny") request.self_edit.scope = value("ask-scope");
+  if (permission !== "deny") {
+    const triggers = { failed_grader: $("ask-grader").checked, document: $("ask-document").checked };
+    Object.assign(request.self_edit, { scope: value("ask-scope"), triggers });
+  }
   if (value("ask-session")) request.session = value("ask-session");
   if (value("ask-tokens")) request.max_tokens = Number(value("ask-tokens"));
   return request;

@@ -263,7 +263,7 @@ fn an_answer_streams_with_the_edits_that_happen_in_it() {
     ];
     assert_eq!(turn, json!(expected));
     let posted = api.posted();
-    insta::assert_snapshot!(format!("{} {}", posted[0].0, posted[0].1), @r#"/v1/chat/completions {"model":"pup-puzzles","messages":[{"role":"user","content":"What is it?"}],"stream":true,"adapter_generation":"active","temperature":0,"seed":0,"self_edit":{"permission":"ask","scope":"request"},"session":"s1"}"#);
+    insta::assert_snapshot!(format!("{} {}", posted[0].0, posted[0].1), @r#"/v1/chat/completions {"model":"pup-puzzles","messages":[{"role":"user","content":"What is it?"}],"stream":true,"adapter_generation":"active","temperature":0,"seed":0,"self_edit":{"permission":"ask","scope":"request","triggers":{"failed_grader":false,"document":false}},"session":"s1"}"#);
     is_clean(&mut page, &address);
 }
 
