@@ -48,8 +48,14 @@ function form(submit) {
       field("ask-temperature", "Temperature", number({ min: 0, max: 2, step: 0.1, value: 0 })),
       field("ask-tokens", "Tokens at most", number({ min: 1, step: 1, placeholder: "no limit" })),
       field("ask-seed", "Seed", number({ min: 0, step: 1, value: 0 })),
-      tick("ask-grader", "edit when it fails what its context shows"),
-      tick("ask-document", "edit when the context is new to it"),
+    ),
+    h(
+      "p",
+      { class: "choices" },
+      "Edit also when ",
+      tick("ask-grader", "it fails what its context shows,"),
+      " ",
+      tick("ask-document", "the context is new to it."),
     ),
     h(
       "div",
@@ -103,9 +109,10 @@ function turn(role, text) {
 }
 
 /** Shows an answer as it comes: text, and notes of what the runtime did between the words. */
-function answerView(node, approve) {
+function answerView(node, acts) {
   let text;
   let training;
+  const named = new Set();
   return {
     word(piece) {
       if (!text) {
@@ -124,7 +131,11 @@ function answerView(node, approve) {
       const words = h("span", {}, says);
       training = event.event === "training_step" ? words : undefined;
       const note = h("p", { class: `note ${event.event}` }, h("b", {}, name), " ", words);
-      if (event.event === "awaiting_approval" && event.edit) note.append(...buttons(event.edit, approve));
+      if (event.event === "awaiting_approval" && event.edit) note.append(...buttons(event.edit, acts.approve));
+      if (event.edit && !named.has(event.edit)) {
+        named.add(event.edit);
+        note.append(h("button", { type: "button", class: "link", click: () => acts.open(event.edit) }, event.edit));
+      }
       node.append(note);
       text = undefined;
     },
@@ -142,8 +153,8 @@ function buttons(edit, approve) {
   return both;
 }
 
-async function stream(node, approve) {
-  const view = answerView(node, approve);
+async function stream(node, acts) {
+  const view = answerView(node, acts);
   let said = "";
   let adapter;
   const response = await send("/v1/chat/completions", {
@@ -176,7 +187,7 @@ function finish(node, { said, adapter }) {
   say(`The model answered: ${cut(said, 200)}`);
 }
 
-async function submit(event, approve) {
+async function submit(event, acts) {
   event.preventDefault();
   const text = $("ask-text").value.trim();
   if (!text || running) return;
@@ -187,7 +198,7 @@ async function submit(event, approve) {
   $("ask-text").value = "";
   busy(true);
   try {
-    finish(node, await stream(node, approve));
+    finish(node, await stream(node, acts));
   } catch (error) {
     const why = running.signal.aborted ? "Stopped." : error.message;
     node.append(h("p", { class: "bad" }, why));
@@ -210,9 +221,9 @@ export function choose(adapter) {
   $("ask-text").focus();
 }
 
-/** Begins to show. `approve(edit, allow)` says whether an edit may run. */
-export function start(panel, approve) {
-  panel.append(h("ol", { id: "talk", class: "talk" }), form((event) => submit(event, approve)));
+/** Begins to show. `acts` has `approve(edit, allow)`, which says whether an edit may run, and `open(edit)`. */
+export function start(panel, acts) {
+  panel.append(h("ol", { id: "talk", class: "talk" }), form((event) => submit(event, acts)));
   $("ask-text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.target.form.requestSubmit();
   });

@@ -211,7 +211,7 @@ list.start(open);
 detail.start(answer);
 timeline.start(open);
 tools.start();
-ask.start($("panel-ask"), answer);
+ask.start($("panel-ask"), { approve: answer, open });
 apply.start($("panel-apply"), (status) => {
   putEdit(status);
   open(status.id);
@@ -226,6 +226,12 @@ adapters.start({
   },
 });
 $("tabs").addEventListener("click", (event) => event.target.role === "tab" && tab(event.target.id));
+for (const button of document.querySelectorAll("[data-tab]")) {
+  button.addEventListener("click", () => {
+    tab(button.dataset.tab);
+    $(button.dataset.tab).focus();
+  });
+}
 arrows($("tabs"), "[role=tab]", "horizontal", (node) => tab(node.id));
 $("with-tokens").addEventListener("change", listen);
 $("token-cancel").addEventListener("click", () => $("ask-token").close("no"));

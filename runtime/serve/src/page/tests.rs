@@ -255,7 +255,7 @@ fn an_answer_streams_with_the_edits_that_happen_in_it() {
     let turn = texts(&mut page, ".turn.assistant > :is(p, figure)");
     let expected = [
         "I have not seen this. ",
-        "awaits approval somebody must say whether it may runApproveDeny",
+        "awaits approval somebody must say whether it may runApproveDenyedit-3",
         "approved ",
         "[[0,1],[2,3]]",
         "The answer as a grid0123",

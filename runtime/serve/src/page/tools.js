@@ -29,10 +29,10 @@ function card(tool) {
   return h(
     "details",
     { class: "tool" },
-    h("summary", {}, h("span", { class: "name" }, tool.name), " ", h("span", { class: "quiet" }, plain(tool.kind))),
+    h("summary", {}, h("span", { class: "name" }, tool.name)),
     h("p", {}, tool.description ?? tool.summary ?? ""),
     h("p", { class: "quiet" }, `from ${pluginOf(tool) || "an unnamed plugin"}`),
-    limits && [h("h4", {}, "May use, a call"), facts(limits)],
+    limits && [h("h4", {}, "May use, a batch"), facts(limits)],
     schema && [
       h("h4", {}, "Parameters"),
       h("pre", { tabindex: 0, role: "region", "aria-label": `Parameters of ${tool.name}` }, JSON.stringify(schema, null, 2)),
@@ -40,10 +40,15 @@ function card(tool) {
   );
 }
 
+function byKind(tools) {
+  const kinds = Map.groupBy(tools, (tool) => plain(tool.kind));
+  return [...kinds].map(([kind, some]) => h("section", { class: "kind" }, h("h3", {}, `${kind}s`), some.map(card)));
+}
+
 /** Begins to show. */
 export function start() {
   on("tools", () => {
-    show($("tools"), state.tools, () => state.tools.map(card));
+    show($("tools"), state.tools, () => byKind(state.tools));
     $("tools-count").textContent = state.tools.length ? String(state.tools.length) : "";
     $("tools-empty").textContent = state.tools_read ? "No tool is loaded." : "Not known yet.";
     $("tools-empty").hidden = state.tools.length > 0;

@@ -50,7 +50,7 @@ const SAYS = {
   approved: () => ["approved", ""],
   refused: (e) => ["refused", e.problems?.length ? `${counted(e.problems.length, "problem")}. ${e.message}` : e.message],
   queued: (e) => ["queued", e.ahead ? `${whole(e.ahead)} before it` : "next"],
-  tool_ran: (e) => ["tool ran", `${e.tool}: ${counted(e.items, "item")} of ${counted(e.calls, "call")}`],
+  tool_ran: (e) => ["tool ran", `${e.tool}: ${counted(e.items, "item")} in ${counted(e.calls, "batch", "batches")}`],
   dataset: (e) => [
     "training set",
     `${counted(e.examples, "sequence")}, ${counted(e.tokens, "token")} an epoch, ${counted(e.steps, "step")} to come`,
