@@ -41,7 +41,10 @@ export async function send(path, { method = "GET", body, accept = "application/j
     if (used) headers.authorization = `Bearer ${used}`;
     if (body !== undefined) headers["content-type"] = "application/json";
     const text = body === undefined ? undefined : JSON.stringify(body);
-    const response = await fetch(path, { method, headers, body: text, signal, cache: "no-store", redirect: "error" });
+    const request = { method, headers, body: text, signal, cache: "no-store", redirect: "error" };
+    const response = await fetch(path, request).catch((error) => {
+      throw error instanceof TypeError ? new Error("The server cannot be reached.") : error;
+    });
     if (response.ok) return response;
     if (response.status !== 401) throw await ApiError.of(response);
     if (token.get() !== used) continue;

@@ -60,7 +60,6 @@ function comparison({ before, after }) {
   if (!before && !after) return [];
   const column = (scores, read) => h("td", { class: "number" }, scores ? read(scores) : "not yet");
   const line = (name, read) => h("tr", {}, h("th", { scope: "row" }, name), column(before, read), column(after, read));
-  const anchors = (scores) => (typeof scores.anchors === "number" ? `${decimal(100 * scores.anchors, 0)} %` : "none");
   const titles = ["", "before", "after"].map((title) => h("th", { scope: "col", class: title && "number" }, title));
   return h(
     "table",
@@ -72,7 +71,6 @@ function comparison({ before, after }) {
       {},
       line("answered exactly", (scores) => `${whole(scores.solved)} of ${whole(scores.items)}`),
       line("log-probability (nats a token)", (scores) => decimal(scores.log_prob)),
-      line("anchors still known", anchors),
     ),
   );
 }

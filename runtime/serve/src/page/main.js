@@ -25,7 +25,7 @@ async function attempt(what) {
     banner();
     return value;
   } catch (error) {
-    banner(error instanceof TypeError ? "The server cannot be reached." : error.message);
+    banner(error.message);
     return undefined;
   }
 }

@@ -386,6 +386,7 @@ fn an_event_that_comes_for_ever_takes_no_more_room() {
     page.wait("document.querySelector('#timeline .ended')");
     assert!(page.value("document.querySelectorAll('#edits [role=option]').length").as_u64() <= Some(200));
     assert!(page.value("document.querySelectorAll('#timeline .event').length").as_u64() <= Some(100));
+    assert_eq!(page.value("document.querySelector('#banner').hidden"), true);
     is_clean(&mut page, &address);
 }
 

@@ -35,10 +35,7 @@ export const STATES = {
 export const isOver = (state) => ["kept", "discarded", "refused", "failed"].includes(state);
 
 export function scores(value) {
-  const parts = [`${whole(value.solved)} of ${counted(value.items, "item")} exact`];
-  parts.push(`log-probability ${decimal(value.log_prob)}`);
-  if (typeof value.anchors === "number") parts.push(`anchors ${decimal(100 * value.anchors, 0)} %`);
-  return parts.join(", ");
+  return `${whole(value.solved)} of ${counted(value.items, "item")} exact, log-probability ${decimal(value.log_prob)}`;
 }
 
 /** For each event: what it is called, and what it says. */

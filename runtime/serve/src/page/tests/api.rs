@@ -145,7 +145,11 @@ fn looked_at(api: &Api, path: &str) -> Response<Body> {
         ["adapters"] => list(json!(adapters(&shared.active))),
         ["tools"] => list(tools()),
         ["self_edits"] => list(json!(shared.edits)),
-        ["self_edits", id] => found(json!(shared.edits.iter().find(|edit| edit.id == id))),
+        ["self_edits", id] => {
+            let known = shared.edits.iter().find(|edit| edit.id == id).cloned();
+            let unknown = || EditStatus { id: id.to_owned(), ..edit(0, EditState::Queued, "") };
+            found(json!(known.unwrap_or_else(unknown)))
+        }
         ["self_edits", id, "events"] => {
             let lines: Vec<String> = events(id).iter().map(|event| event.to_line() + "\n").collect();
             body(StatusCode::OK, "application/x-ndjson", lines.concat())
@@ -232,8 +236,13 @@ fn edit(number: i64, state: EditState, context: &str) -> EditStatus {
 
 fn scores(measured: &str, answer: Answered) -> GateScores {
     let solved = usize::from(answer.solved);
-    let (log_prob, anchors) = (Some(-0.5), Some(1.0));
-    GateScores { measured: measured.to_owned(), solved, items: 1, log_prob, anchors, answers: vec![answer] }
+    GateScores {
+        measured: measured.to_owned(),
+        solved,
+        items: 1,
+        log_prob: Some(-0.5),
+        answers: vec![answer],
+    }
 }
 
 fn on_a_puzzle(prediction: Value, solved: bool) -> GateScores {
