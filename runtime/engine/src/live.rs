@@ -366,7 +366,7 @@ impl Live {
         self.core().approve(edit, allow)
     }
 
-    /// The state of an edit of this runtime. The newest thousand are remembered; the ledger has all.
+    /// The state of an edit of this runtime. The newest 256 are remembered; the ledger has all.
     ///
     /// # Errors
     /// [`LiveError::UnknownEdit`].
