@@ -88,15 +88,17 @@ function chosenCard(card, acts) {
 /** Begins to show. `acts` has `rollBack(to, name)`, `open(edit)` and `ask(adapter)`. */
 export function start(acts) {
   const tree = $("adapters");
-  let chosen;
+  // Until somebody chooses, what is active.
+  let picked;
   const choose = (name) => {
-    chosen = name;
+    picked = name;
     render();
     tree.querySelector("[aria-selected=true]")?.focus();
   };
   const render = () => {
     const cards = state.adapters;
-    if (!cards.some((card) => card.name === chosen)) chosen = cards.find((card) => card.active)?.name;
+    const isPicked = cards.some((card) => card.name === picked);
+    const chosen = isPicked ? picked : cards.find((card) => card.active)?.name;
     const hadFocus = tree.contains(document.activeElement);
     show(tree, [cards, chosen], () => ordered(cards).map((each) => row(each, chosen, choose)));
     const current = tree.querySelector("[aria-selected=true]");

@@ -23,7 +23,8 @@ function form(submit) {
     h("button", { type: "button", class: "link", "data-example": name, click: () => example(name) }, text),
   );
   const file = h("input", { type: "file", id: "apply-file", accept: ".json,application/json", change: fromFile });
-  const scopes = [["global", "everybody"], ["session", "a session"]];
+  const scope = select(["global", "everybody"], ["session", "a session"]);
+  scope.addEventListener("change", () => ($("apply-session").disabled = scope.value !== "session"));
   return h(
     "form",
     { class: "apply", submit },
@@ -39,11 +40,15 @@ function form(submit) {
     h(
       "div",
       { class: "row" },
-      field("apply-scope", "What is learned is for", select(...scopes)),
-      field("apply-session", "Session", h("input", { type: "text", value: "page" })),
+      field("apply-scope", "What is learned is for", scope),
+      field("apply-session", "Session", h("input", { type: "text", value: "page", disabled: true })),
       field("apply-permission", "Before it runs", select(["allow", "nothing is asked"], ["ask", "I approve it"])),
       field("apply-seed", "Seed", h("input", { type: "number", min: 0, step: 1, value: 0 })),
-      h("label", { class: "choice" }, h("input", { type: "checkbox", id: "apply-fresh" }), " start from the base model"),
+    ),
+    h(
+      "p",
+      { class: "choices" },
+      h("label", { class: "choice" }, h("input", { type: "checkbox", id: "apply-fresh" }), " Start from the base model"),
     ),
     h(
       "div",
