@@ -2,6 +2,7 @@
 
 mod outer;
 mod plugin;
+mod serve;
 mod text;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) use self::plugin::{
     PluginBenchArgs, PluginBuildArgs, PluginCheckArgs, PluginCommand, PluginInspectArgs, PluginNewArgs,
     PluginPackArgs, PluginRunArgs, PluginTestArgs, PluginVerifyArgs, StarterLanguage,
 };
+pub(crate) use self::serve::{LiveArgs, ServeArgs};
 pub(crate) use self::text::{GenerateArgs, GrammarArgs, LengthArgs, ScoreArgs, TextModelArgs, TrainArgs};
 
 /// Self-editing language models: adapt a model to a puzzle or a passage by a self-edit it writes itself
@@ -80,6 +82,8 @@ pub(crate) enum Command {
     Score(ScoreArgs),
     /// Merge an adapter, or several by weight, into the files of a model
     Merge(MergeArgs),
+    /// Serve a model that may edit itself: OpenAI's API, self-edits, tools for other agents, and a page
+    Serve(ServeArgs),
     /// Be a process that selkie can kill
     #[command(subcommand, hide = true)]
     Worker(WorkerCommand),

@@ -16,6 +16,7 @@ mod rest_em;
 mod rollback;
 mod schema;
 mod score;
+mod serve;
 mod show;
 mod text;
 mod tool;
@@ -51,6 +52,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Worker(command) => Ok(worker::run(command)),
     }
 }

@@ -18,6 +18,7 @@ mod merge;
 mod native;
 mod outer;
 mod plugin;
+mod serve;
 mod support;
 mod text;
 mod train;

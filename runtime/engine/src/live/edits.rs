@@ -72,7 +72,7 @@ pub struct EditStatus {
 }
 
 /// Edits that are remembered.
-const REMEMBERED_MAX: usize = 1000;
+const REMEMBERED_MAX: usize = 256;
 
 /// Every edit of a runtime, with its events.
 #[derive(Default)]
@@ -133,6 +133,11 @@ impl Edits {
     pub(super) fn park(&mut self, job: Job, until_ms: i64) {
         self.change(&job.id, |status| status.state = EditState::AwaitingApproval);
         self.parked.push_back((until_ms, job));
+    }
+
+    /// Edits that wait for approval.
+    pub(super) fn parked(&self) -> usize {
+        self.parked.len()
     }
 
     pub(super) fn unpark(&mut self, id: &str) -> Option<Job> {
