@@ -1,12 +1,12 @@
 //! Episodes: the bundled model is asked a test of a puzzle that it cannot do, may edit itself in the middle of the answer,
 //! and is asked the next test of the same puzzle.
 //!
-//!     RAYON_NUM_THREADS=1 cargo run --example episodes -- model 200..250 1 FOLDER
+//!     RAYON_NUM_THREADS=1 cargo run --example episodes -- model 200..250 1 0 FOLDER
 //!
 //! The first argument is what asks for the edit: the model's own marker (`model`), `failed_grader` or `low_confidence`; the
 //! last two from the base model without its habit of asking. The second names puzzles of the held-out stream: a range, or
 //! `chosen` for those of the outer loop. The third is how many tests are asked at which it may edit itself, until an edit is
-//! kept; then comes the next test. FOLDER gets the counts, the trace of the first whole success, and the home that
+//! kept; then comes the next test. The fourth is how many more demonstrations there are than a puzzle's 3 or 4. FOLDER gets the counts, the trace of the first whole success, and the home that
 //! `keys_and_values` reads. Answers of the tests are never the runtime's to see: edits learn from the demonstrations but
 //! the last, which is the gate's.
 
@@ -18,13 +18,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use selkie_edit::{Context, Domain, Puzzle};
+use selkie_edit::{Context, Domain, Example, Puzzle};
 use selkie_engine::live::{
     AdapterChoice, Budget, GenerateRequest, Happened, Live, LiveOptions, Permission, Prompt, Scope,
     SelfEditTerms, Trace, TraceEvent, Trigger, Triggers,
 };
 use selkie_engine::{Runtime, model_files};
 use selkie_learn::SamplingSettings;
+use selkie_learn::pup::puzzles::PuzzleWorld;
 use selkie_outer::world;
 use serde_json::{Value, json};
 
@@ -50,7 +51,7 @@ fn main() -> Outcome<()> {
     let mut desk = Desk { trace: live.trace(), live, trigger, tries };
     let mut all = Vec::new();
     for index in indices(puzzles)? {
-        let episode = desk.episode(index, world.held_out_puzzle(index, tries + 1))?;
+        let episode = desk.episode(index, family(&world, index, tries + 1, more))?;
         println!("{}", episode.line(index));
         let has_trace = all.iter().any(Episode::is_success);
         if episode.is_success() && !has_trace {
@@ -63,6 +64,15 @@ fn main() -> Outcome<()> {
     println!("\n{}", table(trigger, &all));
     desk.live.shutdown(true);
     Ok(())
+}
+
+/// A puzzle with so many tests, and with so many more demonstrations than it comes with.
+fn family(world: &PuzzleWorld, index: u64, tests: usize, more: usize) -> Puzzle {
+    let mut puzzle = world.held_out_puzzle(index, tests + more);
+    let shown = puzzle.tests.split_off(tests).into_iter();
+    let shown = shown.filter_map(|test| Some(Example { input: test.input, output: test.output? }));
+    puzzle.train.extend(shown);
+    puzzle
 }
 
 fn indices(puzzles: &str) -> Outcome<Vec<u64>> {
