@@ -1,5 +1,6 @@
 //! What the user typed.
 
+mod agent;
 mod outer;
 mod plugin;
 mod text;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
+pub(crate) use self::agent::{ChatArgs, LiveArgs, McpArgs};
 pub(crate) use self::outer::{CompareArgs, EvalArgs, OuterArgs, OuterCommand, ReportArgs, RestEmArgs};
 pub(crate) use self::plugin::{
     PluginBenchArgs, PluginBuildArgs, PluginCheckArgs, PluginCommand, PluginInspectArgs, PluginNewArgs,
@@ -80,6 +82,10 @@ pub(crate) enum Command {
     Score(ScoreArgs),
     /// Merge an adapter, or several by weight, into the files of a model
     Merge(MergeArgs),
+    /// Talk with a model that may edit itself, and watch it
+    Chat(ChatArgs),
+    /// Offer self-edits to another model as MCP tools, on stdin and stdout
+    Mcp(McpArgs),
     /// Be a process that selkie can kill
     #[command(subcommand, hide = true)]
     Worker(WorkerCommand),

@@ -2,11 +2,14 @@
 
 mod adapt;
 mod bench;
+mod chat;
 mod doctor;
 mod edit;
 mod export;
 mod generate;
+mod live;
 mod log;
+mod mcp;
 mod merge;
 mod plugin;
 mod pretrain;
@@ -51,6 +54,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Mcp(args) => mcp::run(&args),
         Command::Worker(command) => Ok(worker::run(command)),
     }
 }

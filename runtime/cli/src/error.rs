@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use selkie_edit::ContextError;
 use selkie_engine::StepError;
+use selkie_engine::live::LiveError;
 use selkie_learn::LearnError;
 use selkie_tools::ToolError;
 
@@ -127,6 +128,15 @@ impl From<StepError> for CommandError {
             StepError::Learn(learn) => CommandError::from(learn),
             StepError::Tool(tool) => CommandError::from(tool),
             StepError::Store(store) => CommandError::from(store),
+        }
+    }
+}
+
+impl From<LiveError> for CommandError {
+    fn from(error: LiveError) -> CommandError {
+        match error {
+            LiveError::Step(step) => CommandError::from(step),
+            other => CommandError::of(Kind::Input, &other),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! thread, the only writer, carries out self-edits one after the other. Neither waits for the other, except a stream
 //! whose own edit is under way.
 
+mod ask;
 mod edits;
 mod error;
 mod reply;
@@ -117,6 +118,7 @@ pub struct Live {
 
 struct Inner {
     runtime: Arc<Runtime>,
+    options: LiveOptions,
 }
 
 impl Live {
@@ -125,8 +127,7 @@ impl Live {
     /// # Errors
     /// A home that cannot be opened, and an active adapter that does not fit the model.
     pub fn start(runtime: Arc<Runtime>, options: LiveOptions) -> Result<Live, LiveError> {
-        let _ = options;
-        Ok(Live { inner: Arc::new(Inner { runtime }) })
+        Ok(Live { inner: Arc::new(Inner { runtime, options }) })
     }
 
     /// The model and the tools.

@@ -1,0 +1,57 @@
+//! `selkie mcp` under the official Python client, and what it writes where.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::python::python_with;
+use crate::support::{TestEnvironment, repository};
+
+#[test]
+fn the_official_python_client_goes_through_a_whole_cycle_over_stdio() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let Some(python) = python_with("mcp", folder) else { return };
+    let environment = TestEnvironment::new();
+    // The client starts the server with few of its own variables, so the arguments say where things are.
+    let home = environment.path("home").display().to_string();
+    let mut command = Command::new(python);
+    command.arg(repository().join("runtime/serve/tests/drive_mcp.py")).arg(repository().join("examples"));
+    command.arg(env!("CARGO_BIN_EXE_selkie")).args(["mcp", "--home", &home]);
+    let output = command.stdin(Stdio::null()).output().expect("Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut seen: Value = serde_json::from_slice(&output.stdout).expect("a document");
+    // How many notifications a client tells of before it reads the answer is its own affair.
+    let told = seen["progress"].take().as_u64().expect("a number");
+    assert!(told > 0, "{seen}");
+    insta::assert_snapshot!(seen.to_string(), @"");
+    let log = environment.log(&home);
+    assert_eq!(log["active"], json!([]));
+    assert_eq!(log["entries"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn stdout_has_the_protocol_and_nothing_else() {
+    let environment = TestEnvironment::new();
+    let hello = json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": { "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "0" } },
+    });
+    let output = environment.run(&["mcp"], &format!("{hello}\nno JSON\n\n"));
+    let answers: Vec<Value> =
+        output.stdout.lines().map(|line| serde_json::from_str(line).expect("a message")).collect();
+    let mut methods: Vec<&Value> = answers.iter().map(|answer| &answer["id"]).collect();
+    methods.sort_by_key(|id| id.is_null());
+    assert_eq!(methods, [&json!(1), &json!(null)]);
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn nobody_can_be_asked_behind_a_protocol() {
+    let environment = TestEnvironment::new();
+    let output = environment.run(&["mcp", "--self-edits", "ask"], "");
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("[possible values: allow, deny]"), "{}", output.stderr);
+}
