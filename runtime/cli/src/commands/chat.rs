@@ -16,7 +16,7 @@ use selkie_edit::limits::CONTEXT_BYTES_MAX;
 use selkie_edit::{Answer, Context, Passage, Puzzle};
 use selkie_engine::live::{
     AdapterCard, EditRequest, EditText, End, EndReason, GenerateRequest, Happened, Live, Message, Permission,
-    Piece, Prompt, Scope, SelfEditTerms, TraceEvent, Trigger, Triggers,
+    Piece, Prompt, Scope, SelfEditTerms, Trace, TraceEvent, Trigger, Triggers,
 };
 use selkie_learn::SamplingSettings;
 use tokio::task::{JoinHandle, block_in_place};
@@ -215,7 +215,7 @@ impl Chat {
     /// Asks for a self-edit of what was read last, and shows it to its end.
     async fn edit(&mut self, edit: EditText, trigger: Trigger) -> Result<Next, CommandError> {
         let context = self.read_before()?;
-        let mut trace = self.live.trace();
+        let trace = self.live.trace();
         let edit = self.live.submit(EditRequest {
             context,
             edit,
@@ -228,11 +228,16 @@ impl Chat {
             trigger,
             fresh: false,
         })?;
+        self.follow(&edit, trace).await
+    }
+
+    /// Shows a self-edit to its end.
+    async fn follow(&mut self, edit: &str, mut trace: Trace) -> Result<Next, CommandError> {
         let live = self.live.clone();
-        let over = live.finished(&edit);
+        let over = live.finished(edit);
         tokio::pin!(over);
-        let (mut story, mut last, mut warned) = (Story::new(), 0, false);
-        loop {
+        let (mut story, mut warned) = (Story::new(), false);
+        let status = loop {
             tokio::select! {
                 biased;
                 () = interrupted() => {
@@ -243,20 +248,19 @@ impl Chat {
                     eprintln!("the self-edit goes on; Ctrl-C again abandons it and leaves");
                 }
                 Some(event) = trace.next() => {
-                    if event.edit.as_ref() == Some(&edit) {
-                        last = event.number;
+                    if event.edit.as_deref() == Some(edit) {
                         self.tell(&mut story, &event).await?;
                     }
                 }
-                status = &mut over => {
-                    status?;
-                    break;
-                }
+                status = &mut over => break status?,
             }
-        }
-        // What the stream had not brought yet.
-        for event in self.live.edit_events(&edit)?.iter().filter(|event| event.number > last) {
-            super::print(&story.told(event))?;
+        };
+        // Its last event may be on its way.
+        while !story.has_ended(&status) {
+            let Some(event) = trace.next().await else { break };
+            if event.edit.as_deref() == Some(edit) {
+                super::print(&story.told(&event))?;
+            }
         }
         Ok(Next::Line)
     }

@@ -1,5 +1,10 @@
 //! `selkie chat` by scripts on its standard input.
 
+#[cfg(unix)]
+use std::io::Write;
+#[cfg(unix)]
+use std::process::{Child, Command, Stdio};
+
 use serde_json::Value;
 
 use crate::support::{TestEnvironment, example};
@@ -52,4 +57,39 @@ fn a_puzzle_is_shown_solved_and_learned_in_grids() {
     let args = ["chat", "--domain", "puzzle", "--self-edits", "allow"];
     let output = environment.run(&args, "/read puzzle.json\n/solve\n/undo\n");
     insta::assert_snapshot!(output.to_string(), @"");
+}
+
+/// Waits until a file or what a pipe brings has this text.
+#[cfg(unix)]
+fn wait_for(text: &str, read: impl Fn() -> String) {
+    while !read().contains(text) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_abandons_the_edit_that_runs() {
+    let environment = TestEnvironment::new();
+    let long = EDIT.replace("12", "50").replace("0.003", "0.0001,\"batch_size\":1");
+    environment.write("long.json", long);
+    environment.write("passage.txt", "Dana Garmar has a hammer.");
+    let passage = environment.path("passage.txt").display().to_string();
+    let mut command = environment.command(&["chat", "--self-edits", "allow", "--trace", "trace.jsonl"]);
+    let error = std::fs::File::create(environment.path("stderr")).expect("a file");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(error).spawn().expect("it starts");
+    let interrupt = |child: &Child| {
+        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(sent.expect("`kill` runs").success());
+    };
+    let read = |name: &str| std::fs::read_to_string(environment.path(name)).unwrap_or_default();
+    let mut stdin = child.stdin.take().expect("its stdin");
+    writeln!(stdin, "/read {passage}\n/edit long.json").expect("written");
+    wait_for("\"steps\":50,", || read("trace.jsonl"));
+    interrupt(&child);
+    wait_for("Ctrl-C again", || read("stderr"));
+    interrupt(&child);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{}", read("stderr"));
+    assert!(read("trace.jsonl").contains("abandoned"), "{}", read("trace.jsonl"));
 }

@@ -201,7 +201,8 @@ async fn apply(
     arguments: arguments::Apply,
     progress: Progress,
 ) -> Result<results::Applied, Failure> {
-    let request = edit_request(arguments)?;
+    // Where the operator wants to be asked, the edit waits for that.
+    let request = edit_request(arguments, live.options().permission)?;
     // Before the edit begins, so that none of its steps is missed.
     let mut trace = live.trace();
     let edit = match live.submit(request) {
@@ -220,7 +221,7 @@ async fn apply(
     Ok(applied(live, status))
 }
 
-fn edit_request(arguments: arguments::Apply) -> Result<EditRequest, Failure> {
+fn edit_request(arguments: arguments::Apply, permission: Permission) -> Result<EditRequest, Failure> {
     let context = context_of(&arguments.context)?;
     let scope = match (arguments.scope, &arguments.session) {
         (EditScope::Global, None) => Scope::Global,
@@ -241,8 +242,7 @@ fn edit_request(arguments: arguments::Apply) -> Result<EditRequest, Failure> {
         scope,
         session: arguments.session,
         time_to_live: None,
-        // The caller asks for it; what the operator says holds over this.
-        permission: Permission::Allow,
+        permission,
         trigger: Trigger::Call,
         fresh: arguments.fresh,
     })
