@@ -122,6 +122,7 @@ impl From<StepError> for CommandError {
             StepError::Refused(_) => {
                 CommandError::of(Kind::Input, &error).hint("`selkie schema` prints what a self-edit may say")
             }
+            StepError::OverBudget { .. } | StepError::Abandoned => CommandError::of(Kind::No, &error),
             StepError::NotReplayable { .. } | StepError::Context(_) | StepError::Schema(_) => {
                 CommandError::of(Kind::Input, &error)
             }

@@ -82,6 +82,76 @@ impl Context {
     }
 }
 
+/// What a candidate is measured by, where a context comes in the middle of things and its answers may not be known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gated {
+    /// What may be learned from.
+    pub learn: Context,
+    /// What is asked.
+    pub asked: Asked,
+}
+
+/// What is asked of a candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Asked {
+    /// What the context asks, whose answers are known.
+    Known(Context),
+    /// A demonstration of the puzzle, as its only test.
+    HeldOut(Context),
+    /// The passage itself: how likely is it?
+    Text(Passage),
+}
+
+impl Context {
+    /// The same without the outputs of its tests; a passage without its questions.
+    #[must_use]
+    pub fn without_answers(&self) -> Context {
+        let mut context = self.clone();
+        match &mut context {
+            Context::Puzzle(puzzle) => puzzle.tests.iter_mut().for_each(|test| test.output = None),
+            Context::Passage(passage) => passage.questions.clear(),
+        }
+        context
+    }
+
+    /// What is learned from and what is asked: the context's own tests or questions where an answer is known; else the
+    /// puzzle's last demonstration, which then is not learned from (of two demonstrations it is, because one alone shows
+    /// no rule); else the passage's text.
+    pub fn gated(&self) -> Gated {
+        match self {
+            Context::Passage(passage) if passage.questions.is_empty() => {
+                Gated { learn: self.clone(), asked: Asked::Text(passage.clone()) }
+            }
+            Context::Puzzle(puzzle) if puzzle.tests.iter().all(|test| test.output.is_none()) => {
+                let mut learn = puzzle.clone();
+                let mut asked = puzzle.clone();
+                if let Some(last) = puzzle.train.last() {
+                    asked.tests =
+                        vec![PuzzleTest { input: last.input.clone(), output: Some(last.output.clone()) }];
+                }
+                if learn.train.len() > 2 {
+                    learn.train.pop();
+                    asked.train.pop();
+                }
+                Gated { learn: Context::Puzzle(learn), asked: Asked::HeldOut(Context::Puzzle(asked)) }
+            }
+            known => Gated { learn: known.clone(), asked: Asked::Known(known.clone()) },
+        }
+    }
+}
+
+impl Asked {
+    /// `tests`, `questions`, `held_out_example` or `text`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Asked::Known(Context::Puzzle(_)) => "tests",
+            Asked::Known(Context::Passage(_)) => "questions",
+            Asked::HeldOut(_) => "held_out_example",
+            Asked::Text(_) => "text",
+        }
+    }
+}
+
 impl Puzzle {
     /// The longest side of any of its grids, 0 to 30.
     pub fn largest_side(&self) -> u8 {

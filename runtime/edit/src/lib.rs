@@ -49,7 +49,7 @@ mod validator;
 mod wording;
 
 pub use catalogue::{Catalogue, PluginId, ToolKind, ToolSpec};
-pub use context::{Context, Domain, Passage, Puzzle, PuzzleTest, Question};
+pub use context::{Asked, Context, Domain, Gated, Passage, Puzzle, PuzzleTest, Question};
 pub use draft::Draft;
 pub use grid::{Example, Grid, GridError, Task};
 pub use outcome::{Answer, ItemReport, Report, ToolOutcomes, ToolRun, Verdict};

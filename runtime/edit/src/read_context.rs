@@ -184,6 +184,27 @@ impl Context {
         Err(ContextError::Unknown { found: wording::found(&value) })
     }
 
+    /// As [`Context::from_json`], but a passage may come without questions: it is to be learned, and nothing is asked.
+    ///
+    /// # Errors
+    /// As [`Context::from_json`].
+    pub fn to_learn_from_json(text: &str, name: &str) -> Result<Context, ContextError> {
+        let mut value = parsed(text)?;
+        let asks = |members: &Map<String, Value>| {
+            let asked = ["questions", "qas"].into_iter().filter_map(|key| members.get(key));
+            asked.into_iter().any(|asked| *asked != json!([]))
+        };
+        match value.as_object_mut() {
+            Some(members) if members.contains_key("context") && !asks(members) => {
+                let title = members.entry("title").or_insert_with(|| Value::from(name)).clone();
+                let title = self::text(&title, "title", TITLE_BYTES_MAX)?;
+                let context = self::text(member(members, "", "context")?, "context", PASSAGE_BYTES_MAX)?;
+                Ok(Context::Passage(Passage { title, context, questions: Vec::new() }))
+            }
+            _ => Context::from_json(text, name),
+        }
+    }
+
     /// Reads every context of a file, in its order and each once: one puzzle or passage; a list of them, or
     /// one a line; SQuAD's `data`; SEAL's `articles`; ARC's challenges. Of several answers to a question the
     /// first counts. A puzzle without an id is named `stem`, with its number from 1 where the file has

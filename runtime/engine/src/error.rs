@@ -43,6 +43,21 @@ pub enum StepError {
         /// The limit.
         limit: usize,
     },
+    /// The edit asks for more than it may use; nothing was kept.
+    #[error(
+        "the self-edit asks for {asked:.0} {what} of training; the budget has {allowed:.0} left: ask for fewer epochs, less data or a larger batch"
+    )]
+    OverBudget {
+        /// `steps`, `tokens` or `seconds`.
+        what: &'static str,
+        /// What it asks for.
+        asked: f64,
+        /// What is left.
+        allowed: f64,
+    },
+    /// Somebody ended it before it was done.
+    #[error("the self-edit was abandoned before it was done")]
+    Abandoned,
     /// A replay of what cannot be replayed.
     #[error("{entry} cannot be replayed: {reason}")]
     NotReplayable {

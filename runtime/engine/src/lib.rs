@@ -15,11 +15,11 @@ mod report;
 mod runtime;
 mod step;
 
-pub use decide::{Decision, decide};
+pub use decide::{Decision, decide, gate};
 pub use error::StepError;
 pub use event::Event;
 pub use prepare::{Prepared, prepare};
 pub use replay::{Difference, Replay, replay};
 pub use report::{AdaptReport, ScoreReport, ToolReport, TrainingReport};
 pub use runtime::{PluginOptions, Runtime, model_files};
-pub use step::{EditSource, Outcome, Request, step};
+pub use step::{EditSource, Outcome, Request, Start, Terms, TrainingLimits, refuse_in, step, step_in};

@@ -4,19 +4,35 @@
 //! thread, the only writer, carries out self-edits one after the other. Neither waits for the other, except a stream
 //! whose own edit is under way.
 
-mod ask;
+mod adapters;
+mod core;
+mod decode;
 mod edits;
 mod error;
+mod hub;
 mod reply;
 mod request;
+mod talk;
 mod trace;
+mod work;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use selkie_edit::{Domain, SelfEdit};
-use selkie_store::RollbackTo;
+use selkie_edit::{Context, Domain, Report, SelfEdit};
+use selkie_learn::calls::{Marker, SELF_EDIT_TOOL};
+use selkie_learn::pup::render::Prompt as Rendered;
+use selkie_learn::{Codec, Constraint, LearnError, StopStrings, spawn_on_own_threads};
+use selkie_store::{RollbackTo, Store};
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+
+use self::core::Core;
+use self::decode::Command;
+use self::talk::{Opening, context_of};
 
 pub use edits::{EditState, EditStatus};
 pub use error::LiveError;
@@ -117,22 +133,54 @@ pub struct Live {
 }
 
 struct Inner {
-    runtime: Arc<Runtime>,
-    options: LiveOptions,
+    core: Arc<Core>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    decoding: JoinHandle<()>,
+    /// Closed when the other thread has ended.
+    editing: mpsc::Receiver<()>,
 }
 
 impl Live {
     /// Starts the two threads.
     ///
     /// # Errors
-    /// A home that cannot be opened, and an active adapter that does not fit the model.
+    /// A home that cannot be opened or that another process writes to, and an active adapter that does not fit the
+    /// model.
     pub fn start(runtime: Arc<Runtime>, options: LiveOptions) -> Result<Live, LiveError> {
-        Ok(Live { inner: Arc::new(Inner { runtime, options }) })
+        let store = Store::open(&options.home)?;
+        let reader = Store::read_only(&options.home)?;
+        let (commands, orders) = mpsc::channel();
+        let training_threads = options.training_threads;
+        let core = Arc::new(Core::new(runtime, options, reader, commands)?);
+        core.adapters.active()?;
+        let (done, editing) = mpsc::channel();
+        let own = core.clone();
+        spawn_on_own_threads("selkie-edit", training_threads, move || {
+            work::run(&own, store);
+            drop(done);
+        })?;
+        let own = core.clone();
+        let named = std::thread::Builder::new().name("selkie-decode".to_owned());
+        let decoding = named.spawn(move || decode::run(&own, &orders)).map_err(LiveError::Thread)?;
+        let threads = Mutex::new(Some(Threads { decoding, editing }));
+        Ok(Live { inner: Arc::new(Inner { core, threads }) })
     }
 
     /// The model and the tools.
     pub fn runtime(&self) -> &Runtime {
-        &self.inner.runtime
+        &self.core().runtime
+    }
+
+    /// How it was started.
+    pub fn options(&self) -> &LiveOptions {
+        &self.core().options
+    }
+
+    fn core(&self) -> &Core {
+        &self.inner.core
     }
 
     /// Begins to generate.
@@ -141,8 +189,134 @@ impl Live {
     /// A prompt that the model does not understand or has no room for, an adapter that nobody knows, settings that
     /// mean nothing, and [`LiveError::Busy`].
     pub fn generate(&self, request: GenerateRequest) -> Result<Reply, LiveError> {
-        let _ = request;
-        Err(LiveError::Closed)
+        let core = self.core();
+        let number = core.number();
+        let id = format!("request-{number}");
+        let (reply, pieces) = tokio::sync::mpsc::unbounded_channel();
+        let opening = self.opening(number, &id, request, reply)?;
+        let limit = core.options.streams.max(1) + core.options.waiting;
+        let taken = core.in_hand.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            (count < limit && !core.closing.load(Ordering::Acquire)).then_some(count + 1)
+        });
+        if taken.is_err() {
+            let busy = LiveError::Busy {
+                what: "the queue of requests",
+                limit: core.options.waiting,
+                retry_after: Duration::from_secs(1),
+            };
+            return Err(if core.closing.load(Ordering::Acquire) { LiveError::Closed } else { busy });
+        }
+        let sent = core.commands.send(Command::Open(Box::new(opening)));
+        sent.map_err(|_| LiveError::Closed)?;
+        Ok(Reply { request: id, pieces })
+    }
+
+    fn opening(
+        &self,
+        number: u64,
+        id: &str,
+        request: GenerateRequest,
+        reply: tokio::sync::mpsc::UnboundedSender<Piece>,
+    ) -> Result<Opening, LiveError> {
+        let core = self.core();
+        request.sampling.check().map_err(said)?;
+        let may_edit = request.self_edit.permission != Permission::Deny
+            && core.options.permission != Permission::Deny
+            && request.grammar.is_none();
+        let context = self.context(&request, may_edit);
+        let prompt = self.rendered(&request.prompt, context.as_ref().filter(|_| may_edit)).map_err(said)?;
+        let positions = core.runtime.model.decoder().config().max_positions;
+        let room = positions.saturating_sub(prompt.ids.len());
+        if room == 0 {
+            let tokens = prompt.ids.len();
+            return Err(LiveError::Request(format!(
+                "the prompt has {tokens} tokens; the model has {positions} positions, for the prompt and what follows"
+            )));
+        }
+        let max_tokens = request.max_tokens.unwrap_or(core.options.max_tokens);
+        if max_tokens == 0 || max_tokens > core.options.max_tokens {
+            let limit = core.options.max_tokens;
+            return Err(LiveError::Request(format!("max_tokens is {max_tokens}; expected 1 to {limit}")));
+        }
+        let marker = core.runtime.model.codec().marker();
+        let mut stops = request.stop.clone();
+        if let (Marker::Call(format), true) = (marker, may_edit) {
+            stops.push(format.head.trim_end().to_owned());
+        }
+        let constraint = request.grammar.as_ref().map(|grammar| {
+            let vocabulary = core.runtime.model.codec().vocabulary(core.runtime.model.decoder().config())?;
+            Constraint::new(&vocabulary, grammar)
+        });
+        let session = request.session.as_deref();
+        Ok(Opening {
+            number,
+            id: id.to_owned(),
+            chosen: core.adapters.choose(&request.adapter, session, may_edit, core.now_ms())?,
+            prompt,
+            sampling: request.sampling,
+            max_tokens: max_tokens.min(room),
+            stops: request.stop.len(),
+            stop: StopStrings::new(stops).map_err(said)?,
+            constraint: constraint.transpose().map_err(said)?,
+            terms: request.self_edit,
+            may_edit,
+            session: request.session,
+            context,
+            reply,
+        })
+    }
+
+    /// What edits in the middle of a request would learn from.
+    fn context(&self, request: &GenerateRequest, may_edit: bool) -> Option<Context> {
+        if !may_edit {
+            return None;
+        }
+        if let Some(context) = &request.self_edit.context {
+            return Some(context.clone());
+        }
+        match &request.prompt {
+            Prompt::Text(text) => context_of(&[text]),
+            Prompt::Chat(messages) => {
+                let from_people = messages.iter().filter(|message| message.role != "assistant");
+                context_of(&from_people.map(|message| message.content.as_str()).collect::<Vec<_>>())
+            }
+            // Its answers are not the request's to learn from.
+            Prompt::Item(context, _) => Some(context.without_answers()),
+        }
+    }
+
+    /// The prompt in the model's language; with a context, a chat template is told of the tool.
+    fn rendered(&self, prompt: &Prompt, context: Option<&Context>) -> Result<Rendered, LearnError> {
+        let codec = self.core().runtime.model.codec();
+        match prompt {
+            Prompt::Text(text) => {
+                let prompt = codec.text_prompt(text)?;
+                match prompt.ids.is_empty() {
+                    true => Err(LearnError::Render("the prompt is empty".to_owned())),
+                    false => Ok(prompt),
+                }
+            }
+            Prompt::Chat(messages) => {
+                let messages: Vec<_> = messages
+                    .iter()
+                    .map(|message| (message.role.as_str(), message.content.as_str()))
+                    .collect();
+                let tool = context.filter(|_| matches!(codec, Codec::Chat(_)));
+                codec.conversation(&messages, tool.map(|context| self.tool(context.domain())).as_ref())
+            }
+            Prompt::Item(context, place) => codec.asked(context, *place),
+        }
+    }
+
+    /// The tool `self_edit`, as chat templates list tools.
+    fn tool(&self, domain: Domain) -> serde_json::Value {
+        let schema = selkie_edit::schema::compose(&self.core().runtime.host.catalogue().suited(domain));
+        json!([{ "type": "function", "function": {
+            "name": SELF_EDIT_TOOL,
+            "description": "Change your own weights by a short training on what is in this conversation, when you \
+                            cannot answer without. You are told whether it was kept, and go on with the new weights.",
+            "parameters": schema,
+        }}])
     }
 
     /// Parses and validates a self-edit; nothing is run.
@@ -150,7 +324,7 @@ impl Live {
     /// # Errors
     /// Every problem of the edit.
     pub fn check(&self, text: &str, domain: Domain) -> Result<SelfEdit, selkie_edit::Refused> {
-        self.inner.runtime.accept(text, domain)
+        self.core().runtime.accept(text, domain)
     }
 
     /// Puts a self-edit into the queue; the answer is its id. A given text is validated first.
@@ -158,8 +332,10 @@ impl Live {
     /// # Errors
     /// [`LiveError::Refused`] with every problem, [`LiveError::Denied`], [`LiveError::Busy`] when the queue is full.
     pub fn submit(&self, request: EditRequest) -> Result<String, LiveError> {
-        let _ = request;
-        Err(LiveError::Closed)
+        let core = self.core();
+        let session = request.session.as_deref();
+        let start = core.adapters.choose(&AdapterChoice::Active, session, false, core.now_ms())?;
+        core.submit(request, start, None)
     }
 
     /// Says whether an edit that waits for approval may run.
@@ -167,8 +343,7 @@ impl Live {
     /// # Errors
     /// [`LiveError::UnknownEdit`], and [`LiveError::NotWaiting`] when it does not wait for that.
     pub fn approve(&self, edit: &str, allow: bool) -> Result<(), LiveError> {
-        let _ = (edit, allow);
-        Err(LiveError::Closed)
+        self.core().approve(edit, allow)
     }
 
     /// The state of an edit of this runtime. The newest thousand are remembered; the ledger has all.
@@ -176,12 +351,12 @@ impl Live {
     /// # Errors
     /// [`LiveError::UnknownEdit`].
     pub fn edit(&self, edit: &str) -> Result<EditStatus, LiveError> {
-        Err(LiveError::UnknownEdit { edit: edit.to_owned() })
+        locked(&self.core().edits).status(edit)
     }
 
     /// The edits of this runtime, newest first.
     pub fn edits(&self) -> Vec<EditStatus> {
-        Vec::new()
+        locked(&self.core().edits).all()
     }
 
     /// The events of an edit so far, tokens left out.
@@ -189,7 +364,7 @@ impl Live {
     /// # Errors
     /// [`LiveError::UnknownEdit`].
     pub fn edit_events(&self, edit: &str) -> Result<Vec<TraceEvent>, LiveError> {
-        Err(LiveError::UnknownEdit { edit: edit.to_owned() })
+        locked(&self.core().edits).events(edit)
     }
 
     /// Waits until an edit has ended, without blocking a thread.
@@ -197,16 +372,48 @@ impl Live {
     /// # Errors
     /// [`LiveError::UnknownEdit`], [`LiveError::Closed`].
     pub async fn finished(&self, edit: &str) -> Result<EditStatus, LiveError> {
-        self.edit(edit)
+        let mut events = self.core().hub.listen();
+        loop {
+            let status = self.edit(edit)?;
+            if status.state.is_over() {
+                return Ok(status);
+            }
+            if let Err(RecvError::Closed) = events.recv().await {
+                return self.edit(edit).and_then(|status| match status.state.is_over() {
+                    true => Ok(status),
+                    false => Err(LiveError::Closed),
+                });
+            }
+        }
     }
 
-    /// Moves the active pointer of everybody; waits for an edit that is under way. Blocks: call it from a thread that may.
+    /// The same for programs that are not async.
+    ///
+    /// # Errors
+    /// As [`Live::finished`].
+    pub fn finished_blocking(&self, edit: &str) -> Result<EditStatus, LiveError> {
+        let mut events = self.core().hub.listen();
+        loop {
+            let status = self.edit(edit)?;
+            if status.state.is_over() {
+                return Ok(status);
+            }
+            if let Err(RecvError::Closed) = events.blocking_recv() {
+                let status = self.edit(edit)?;
+                return if status.state.is_over() { Ok(status) } else { Err(LiveError::Closed) };
+            }
+        }
+    }
+
+    /// Moves the active pointer of everybody; waits for an edit that is under way, and goes before those that wait. The
+    /// answer is what is active now. Blocks: call it from a thread that may.
     ///
     /// # Errors
     /// The store's: nothing to roll back, an unknown generation.
     pub fn rollback(&self, to: RollbackTo) -> Result<String, LiveError> {
-        let _ = to;
-        Err(LiveError::Closed)
+        let (reply, answer) = mpsc::channel();
+        self.core().queue.push_rollback(to, reply);
+        answer.recv().map_err(|_| LiveError::Closed)?
     }
 
     /// The same by name: `base`, `parent`, or a generation.
@@ -214,8 +421,11 @@ impl Live {
     /// # Errors
     /// As [`Live::rollback`].
     pub fn rollback_to(&self, name: &str) -> Result<String, LiveError> {
-        let _ = name;
-        Err(LiveError::Closed)
+        self.rollback(match name {
+            "base" => RollbackTo::Base,
+            "parent" => RollbackTo::Parent,
+            name => RollbackTo::Generation(self.core().adapters.generation_named(name)?),
+        })
     }
 
     /// What requests may name: the base model, the generations of this model (newest first), and what was loaded.
@@ -223,7 +433,57 @@ impl Live {
     /// # Errors
     /// The store's.
     pub fn adapters(&self) -> Result<Vec<AdapterCard>, LiveError> {
-        Ok(Vec::new())
+        self.core().adapters.cards()
+    }
+
+    /// The newest entries of the ledger.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn log(&self, limit: usize) -> Result<Vec<selkie_store::Entry>, LiveError> {
+        self.core().adapters.log(limit)
+    }
+
+    /// How likely a completion is after a prompt, under an adapter.
+    ///
+    /// # Errors
+    /// An adapter that nobody knows, and text that the model does not understand or has no room for.
+    pub fn score(
+        &self,
+        adapter: &AdapterChoice,
+        session: Option<&str>,
+        prompt: &str,
+        completion: &str,
+    ) -> Result<selkie_learn::Score, LiveError> {
+        let core = self.core();
+        let chosen = core.adapters.choose(adapter, session, false, core.now_ms())?;
+        let scored = core.runtime.model.likelihood(chosen.adapter.as_deref(), prompt, completion);
+        Ok(scored.map_err(said)?.0)
+    }
+
+    /// How the model does on a context under an adapter, by what the gate of an edit would ask.
+    ///
+    /// # Errors
+    /// An adapter that nobody knows, and a context that the model does not understand or that has nothing to ask.
+    pub fn evaluate(
+        &self,
+        adapter: &AdapterChoice,
+        session: Option<&str>,
+        context: &Context,
+    ) -> Result<Report, LiveError> {
+        let core = self.core();
+        let chosen = core.adapters.choose(adapter, session, false, core.now_ms())?;
+        let asked = context.gated().asked;
+        core.runtime.model.evaluate_asked(chosen.adapter.as_deref(), &asked).map_err(said)
+    }
+
+    /// The name of the adapter that a request with this choice would be answered with now.
+    ///
+    /// # Errors
+    /// An adapter that nobody knows.
+    pub fn adapter_name(&self, adapter: &AdapterChoice, session: Option<&str>) -> Result<String, LiveError> {
+        let core = self.core();
+        Ok(core.adapters.choose(adapter, session, false, core.now_ms())?.name)
     }
 
     /// Loads a PEFT folder under a name. Loading the same name again replaces it; requests that run keep theirs.
@@ -232,8 +492,7 @@ impl Live {
     /// A name that is taken by the model or a generation or is no plain name, and a folder that is no adapter of this
     /// model.
     pub fn load_adapter(&self, name: &str, folder: &Path) -> Result<AdapterCard, LiveError> {
-        let _ = (name, folder);
-        Err(LiveError::Closed)
+        self.core().adapters.load(name, folder)
     }
 
     /// Forgets an adapter that was loaded.
@@ -241,33 +500,74 @@ impl Live {
     /// # Errors
     /// [`LiveError::UnknownAdapter`].
     pub fn unload_adapter(&self, name: &str) -> Result<(), LiveError> {
-        Err(LiveError::UnknownAdapter { name: name.to_owned() })
+        self.core().adapters.unload(name)
     }
 
     /// The name of what is active for everybody: `base` or a generation.
-    pub fn active(&self) -> String {
-        "base".to_owned()
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn active(&self) -> Result<String, LiveError> {
+        Ok(self.core().adapters.active()?.name)
     }
 
     /// Everything that happens from now on, tokens included. A reader that is too slow misses events, and is told how
     /// many by the gap in the numbers.
     pub fn trace(&self) -> Trace {
-        Trace { events: tokio::sync::broadcast::channel(1).1 }
+        Trace { events: self.core().hub.listen() }
     }
 
     /// Counts since the start.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        Stats { queued: self.core().queue.len(), ..*locked(&self.core().stats) }
     }
 
     /// Stops: new requests are refused, streams end as cancelled, the queue is refused, and the running edit is finished
-    /// or, where `finish` is false, abandoned before its next step. Blocks until both threads have ended.
+    /// or, where `finish` is false, abandoned before its next step. Blocks until both threads have ended. A second call
+    /// abandons what a first one lets finish.
     pub fn shutdown(&self, finish: bool) {
-        let _ = finish;
+        self.inner.stop(finish);
     }
 }
 
-/// Events as they happen. Also a [`futures_core::Stream`].
+impl Inner {
+    fn stop(&self, finish: bool) {
+        let core = &self.core;
+        core.closing.store(true, Ordering::Release);
+        if !finish {
+            core.abandon.store(true, Ordering::Release);
+        }
+        for job in core.queue.close() {
+            core.deny(job, "the runtime is shutting down");
+        }
+        let Some(threads) = locked(&self.threads).take() else { return };
+        // Nothing is ever sent on it; it closes.
+        let _ = threads.editing.recv();
+        let _ = core.commands.send(Command::Close);
+        let _ = threads.decoding.join();
+        core.hub.close();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop(false);
+    }
+}
+
+/// A lock whose holder panicked is still a lock: what it guards is whole between its changes.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn said(error: LearnError) -> LiveError {
+    LiveError::Request(match error {
+        LearnError::Render(reason) | LearnError::Sampling(reason) => reason,
+        other => other.to_string(),
+    })
+}
+
+/// Events as they happen.
 #[derive(Debug)]
 pub struct Trace {
     events: tokio::sync::broadcast::Receiver<TraceEvent>,
@@ -279,8 +579,8 @@ impl Trace {
         loop {
             match self.events.recv().await {
                 Ok(event) => return Some(event),
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
             }
         }
     }
@@ -290,8 +590,8 @@ impl Trace {
         loop {
             match self.events.blocking_recv() {
                 Ok(event) => return Some(event),
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
             }
         }
     }

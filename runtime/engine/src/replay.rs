@@ -1,6 +1,8 @@
 //! Doing a ledger entry again, and naming the first thing that differs.
 
-use selkie_edit::{Context, plan, steps};
+use std::ops::ControlFlow;
+
+use selkie_edit::{Context, Gated, plan, steps};
 use selkie_learn::{TrainingSet, peft};
 use selkie_store::{ContentId, Entry, Outcome, Reader, Scores, ToolRecord, Trial};
 
@@ -8,7 +10,7 @@ use crate::error::StepError;
 use crate::event::Event;
 use crate::prepare::run_tools;
 use crate::runtime::Runtime;
-use crate::step::{self, train_candidate, training_record};
+use crate::step::{self, ASKS, train_candidate, training_record};
 
 /// What a replay found.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,22 +63,33 @@ pub fn replay(
         )));
     }
     let record = &episode.record;
-    let context = Context::from_json(&record.context.content.to_string(), &record.context.name)?;
+    let start = record.options["start"].as_str();
+    if let Some(name) = start.filter(|name| *name != ASKS) {
+        return Err(refuse(format!(
+            "it was trained on top of adapter `{name}`, which the ledger does not hold"
+        )));
+    }
+    let context = Context::to_learn_from_json(&record.context.content.to_string(), &record.context.name)?;
+    let Gated { learn, asked } = context.gated();
     let parent = match episode.parent {
         Some(id) if record.options["fresh"] != true => {
             let files = store.adapter_files(&store.generation(id)?.adapter)?;
             Some(peft::from_files(runtime.model.decoder().config(), &files)?)
         }
+        _ if start == Some(ASKS) => runtime.model.asks().cloned(),
         _ => None,
     };
-    let edit = runtime.accept(&record.edit.text, context.domain())?;
-    let plan = plan(&edit, runtime.host.catalogue(), &context, record.seed)?;
+    let edit = runtime.accept(&record.edit.text, learn.domain())?;
+    let plan = plan(&edit, runtime.host.catalogue(), &learn, record.seed)?;
     let tools = run_tools(runtime, &plan)?;
     let set = TrainingSet::build(runtime.model.codec(), &plan, &tools)?;
     steps(set.sequences().len(), &plan.training)?;
-    let before = runtime.model.evaluate(parent.as_ref(), &context)?;
-    let (trained, candidate) = train_candidate(runtime, parent.as_ref(), &plan, &set, tell)?;
-    let after = runtime.model.evaluate(Some(&candidate), &context)?;
+    let before = runtime.model.evaluate_asked(parent.as_ref(), &asked)?;
+    let (trained, candidate) = train_candidate(runtime, parent.as_ref(), &plan, &set, &mut |event| {
+        tell(event);
+        ControlFlow::Continue(())
+    })?;
+    let after = runtime.model.evaluate_asked(Some(&candidate), &asked)?;
     let training = training_record(&plan, &set, &trained, trial.training.seconds);
     let again = step::trial(runtime, &tools, &set, training, (&before, &after));
     let files = peft::to_files(&candidate, &runtime.model.profile().name)?;

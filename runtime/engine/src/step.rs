@@ -4,15 +4,18 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use selkie_edit::{Context, Plan, Refused, Report, SelfEdit, ToolOutcomes, Verdict, derive_seed, steps};
+use selkie_edit::{
+    Context, Gated, Plan, Refused, Report, SelfEdit, ToolOutcomes, Verdict, derive_seed, steps,
+};
+use selkie_learn::codec::Item;
 use selkie_learn::{Adapter, Trained, TrainingSet, WrittenEdit, peft, train};
 use selkie_store::{
-    ContextRecord, EditRecord, GenerationId, Record, Refusal, Scores, Store, ToolRecord, TrainingRecord,
-    Trial,
+    ContextRecord, EditRecord, EntryId, GenerationId, Record, Refusal, Scores, Store, ToolRecord,
+    TrainingRecord, Transaction, Trial,
 };
 use serde_json::json;
 
-use crate::decide::{Decision, decide};
+use crate::decide::{Decision, gate};
 use crate::error::StepError;
 use crate::event::Event;
 use crate::prepare::{Prepared, prepare};
@@ -38,6 +41,45 @@ pub struct Request<'a> {
     pub fresh: bool,
     /// Now, in milliseconds since 1970.
     pub time_ms: i64,
+}
+
+/// On which terms an edit runs that comes in the middle of things; [`Terms::default`] are those of [`step`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms<'a> {
+    /// What the candidate is trained on top of.
+    pub start: Start<'a>,
+    /// Whether what is kept is for some only, so that what is active stays.
+    pub beside: bool,
+    /// What training may use; none is what the validator allows.
+    pub limits: Option<TrainingLimits>,
+    /// What the model knew, which a candidate should not forget.
+    pub anchors: &'a [Item],
+}
+
+/// What the ledger calls the adapter with which a model asks for self-edits, where one is trained on top of it.
+pub(crate) const ASKS: &str = "asks";
+
+/// What a candidate is trained on top of.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Start<'a> {
+    /// What is active; the base model where [`Request::fresh`] says so.
+    #[default]
+    Active,
+    /// This adapter: of that generation, or, without one, of this name.
+    Adapter(&'a Adapter, Option<GenerationId>, &'a str),
+    /// The base model.
+    Base,
+}
+
+/// What the training of one edit may use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainingLimits {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Tokens, over all epochs.
+    pub tokens: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
 }
 
 /// Where the self-edit comes from.
@@ -70,6 +112,12 @@ pub struct Outcome {
     pub decision: Decision,
     /// The new generation, where the candidate was kept.
     pub generation: Option<GenerationId>,
+    /// The entry of the ledger.
+    pub entry: EntryId,
+    /// The candidate itself.
+    pub candidate: Adapter,
+    /// Shares of the anchors that were answered before and after; none without anchors.
+    pub anchors: Option<(f64, f64)>,
 }
 
 /// Adapts a model to a context by one self-edit, and keeps the result or discards it.
@@ -86,80 +134,226 @@ pub fn step(
     request: &Request<'_>,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, StepError> {
-    let context = request.context;
-    runtime.model.codec().items(context)?;
-    let given = match request.edit {
-        EditSource::Given(text) => Some((WrittenEdit::given(text), accepted(runtime, request, text)?)),
-        EditSource::Model => None,
-    };
+    runtime.model.codec().items(request.context)?;
+    let given = given(runtime, request, request.context)?;
     let mut store = Store::open(home)?;
-    let parent = if request.fresh { None } else { active_adapter(runtime, &store)? };
+    let mut go_on = |event: Event<'_>| {
+        tell(event);
+        ControlFlow::Continue(())
+    };
+    carry_out(runtime, &mut store, (request, &Terms::default()), given, &mut go_on)
+}
+
+/// The same in a store that is open, on other terms. `tell` may end it before it commits.
+///
+/// A context whose answers are not known is measured as [`Context::gated`] says.
+///
+/// # Errors
+/// As [`step`]; [`StepError::OverBudget`] and [`StepError::Abandoned`], after which the active generation is the old one.
+pub fn step_in(
+    runtime: &Runtime,
+    store: &mut Store,
+    request: &Request<'_>,
+    terms: &Terms<'_>,
+    tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Outcome, StepError> {
+    let given = given(runtime, request, &request.context.gated().learn)?;
+    carry_out(runtime, store, (request, terms), given, tell)
+}
+
+fn carry_out(
+    runtime: &Runtime,
+    store: &mut Store,
+    (request, terms): (&Request<'_>, &Terms<'_>),
+    given: Option<(WrittenEdit, Prepared)>,
+    tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Outcome, StepError> {
+    let Gated { learn, asked } = request.context.gated();
+    let parent = parent(runtime, store, request, terms)?;
+    let parent = parent.as_ref();
     let (written, Prepared { edit, plan, tools, set }) = match given {
         Some(given) => given,
-        None => written_by_model(runtime, &mut store, request, parent.as_ref(), tell)?,
+        None => written_by_model(runtime, store, (request, terms), &learn, parent, tell)?,
     };
-    tell(Event::Accepted { dialect: edit.dialect });
-    tell(Event::Tools { runs: &tools.runs, items: tools.items() + plan.documents.len() });
+    go_on(tell(Event::Accepted { dialect: edit.dialect }))?;
+    go_on(tell(Event::Tools { runs: &tools.runs, items: tools.items() + plan.documents.len() }))?;
     let steps = steps(set.sequences().len(), &plan.training)?;
-    tell(Event::Dataset {
-        examples: set.sequences().len(),
-        left_out: set.left_out(),
-        tokens: set.tokens(),
-        steps,
-    });
+    within(terms.limits, steps, set.tokens() as u64 * u64::from(plan.training.epochs))?;
+    let (examples, left_out, tokens) = (set.sequences().len(), set.left_out(), set.tokens());
+    go_on(tell(Event::Dataset { examples, left_out, tokens, steps }))?;
 
-    let before = runtime.model.evaluate(parent.as_ref(), context)?;
-    tell(Event::Before(&before));
+    let before = runtime.model.evaluate_asked(parent, &asked)?;
+    let known_before = known(runtime, parent, terms.anchors)?;
+    go_on(tell(Event::Before(&before)))?;
     let start = Instant::now();
-    let (trained, candidate) = train_candidate(runtime, parent.as_ref(), &plan, &set, tell)?;
-    let training = training_record(&plan, &set, &trained, start.elapsed().as_secs_f64());
-    let after = runtime.model.evaluate(Some(&candidate), context)?;
-    tell(Event::After(&after));
-    let decision = decide(&before, &after);
+    let seconds = terms.limits.map_or(f64::INFINITY, |limits| limits.seconds);
+    let mut in_time = |event: Event<'_>| match start.elapsed().as_secs_f64() > seconds {
+        true => ControlFlow::Break(()),
+        false => tell(event),
+    };
+    let trained = train_candidate(runtime, parent, &plan, &set, &mut in_time);
+    let took = start.elapsed().as_secs_f64();
+    let (trained, candidate) = match trained {
+        Err(StepError::Abandoned) if took > seconds => {
+            return Err(StepError::OverBudget { what: "seconds", asked: took, allowed: seconds });
+        }
+        other => other?,
+    };
+    let training = training_record(&plan, &set, &trained, took);
+    let after = runtime.model.evaluate_asked(Some(&candidate), &asked)?;
+    let anchors = known_before.zip(known(runtime, Some(&candidate), terms.anchors)?);
+    go_on(tell(Event::After(&after)))?;
+    let decision = gate(&asked, (&before, &after), anchors);
 
-    let record = record(runtime, request, &written.text, Some(&edit));
+    let record = record(runtime, request, terms, &written.text, Some(&edit));
     let trial = trial(runtime, &tools, &set, training.clone(), (&before, &after));
     let files = peft::to_files(&candidate, &runtime.model.profile().name)?;
-    let staged = store.begin(runtime.model.digest())?.stage(&files)?;
-    let generation = match decision.verdict {
-        Verdict::Kept => Some(staged.keep(&record, &trial)?.id),
-        Verdict::Discarded => {
-            staged.discard(&record, &trial)?;
-            None
+    let staged = begin(runtime, store, terms)?.stage(&files)?;
+    let (generation, entry) = match decision.verdict {
+        Verdict::Kept => {
+            let generation = staged.keep(&record, &trial)?;
+            (Some(generation.id), generation.entry)
         }
+        Verdict::Discarded => (None, staged.discard(&record, &trial)?),
     };
     let (edit_text, data_digest) = (written.text, set.digest().to_owned());
-    Ok(Outcome { edit_text, edit, tools, training, data_digest, before, after, decision, generation })
+    Ok(Outcome {
+        edit_text,
+        edit,
+        tools,
+        training,
+        data_digest,
+        before,
+        after,
+        decision,
+        generation,
+        entry,
+        candidate,
+        anchors,
+    })
+}
+
+fn go_on(told: ControlFlow<()>) -> Result<(), StepError> {
+    match told {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(StepError::Abandoned),
+    }
+}
+
+fn within(limits: Option<TrainingLimits>, steps: u64, tokens: u64) -> Result<(), StepError> {
+    let Some(limits) = limits else { return Ok(()) };
+    for (what, asked, allowed) in [("steps", steps, limits.steps), ("tokens", tokens, limits.tokens)] {
+        if asked > allowed {
+            return Err(StepError::OverBudget { what, asked: asked as f64, allowed: allowed as f64 });
+        }
+    }
+    Ok(())
+}
+
+/// The share of the anchors that a model answers exactly; none without anchors.
+fn known(runtime: &Runtime, adapter: Option<&Adapter>, anchors: &[Item]) -> Result<Option<f64>, StepError> {
+    if anchors.is_empty() {
+        return Ok(None);
+    }
+    let scores = runtime.model.score_items(&[(adapter, anchors)])?.swap_remove(0);
+    let exact = scores.iter().filter(|score| score.greedy).count();
+    Ok(Some(exact as f64 / anchors.len() as f64))
+}
+
+fn begin<'a>(
+    runtime: &Runtime,
+    store: &'a mut Store,
+    terms: &Terms<'_>,
+) -> Result<Transaction<'a>, selkie_store::Error> {
+    let digest = runtime.model.digest();
+    match (terms.beside, terms.start) {
+        (false, _) => store.begin(digest),
+        (true, Start::Adapter(_, parent, _)) => store.begin_beside(digest, parent),
+        (true, Start::Base) => store.begin_beside(digest, None),
+        (true, Start::Active) => {
+            let parent = store.active(digest)?.map(|generation| generation.id);
+            store.begin_beside(digest, parent)
+        }
+    }
+}
+
+/// What the candidate is trained on top of.
+fn parent(
+    runtime: &Runtime,
+    store: &Store,
+    request: &Request<'_>,
+    terms: &Terms<'_>,
+) -> Result<Option<Adapter>, StepError> {
+    match terms.start {
+        Start::Adapter(adapter, ..) => Ok(Some(adapter.clone())),
+        Start::Active if !request.fresh => active_adapter(runtime, store),
+        Start::Active | Start::Base => Ok(None),
+    }
+}
+
+/// Writes down that an edit was refused, as [`step_in`] does with those that the model writes for it.
+///
+/// # Errors
+/// The store's.
+pub fn refuse_in(
+    runtime: &Runtime,
+    store: &mut Store,
+    (request, terms): (&Request<'_>, &Terms<'_>),
+    text: &str,
+    refusal: &Refusal,
+) -> Result<EntryId, StepError> {
+    let record = record(runtime, request, terms, text, None);
+    Ok(begin(runtime, store, terms)?.refuse(&record, refusal)?)
+}
+
+/// A given edit, carried out as far as needs no gradient.
+fn given(
+    runtime: &Runtime,
+    request: &Request<'_>,
+    learn: &Context,
+) -> Result<Option<(WrittenEdit, Prepared)>, StepError> {
+    match request.edit {
+        EditSource::Given(text) => {
+            Ok(Some((WrittenEdit::given(text), accepted(runtime, request, learn, text)?)))
+        }
+        EditSource::Model => Ok(None),
+    }
 }
 
 /// Parses and validates an edit and carries it out as far as needs no gradient.
-fn accepted(runtime: &Runtime, request: &Request<'_>, text: &str) -> Result<Prepared, StepError> {
-    let edit = runtime.accept(text, request.context.domain())?;
-    prepare(runtime, request.context, edit, request.seed)
+fn accepted(
+    runtime: &Runtime,
+    request: &Request<'_>,
+    learn: &Context,
+    text: &str,
+) -> Result<Prepared, StepError> {
+    let edit = runtime.accept(text, learn.domain())?;
+    prepare(runtime, learn, edit, request.seed)
 }
 
 /// The first edit that the model writes and that is not refused at any stage.
 fn written_by_model(
     runtime: &Runtime,
     store: &mut Store,
-    request: &Request<'_>,
+    (request, terms): (&Request<'_>, &Terms<'_>),
+    learn: &Context,
     parent: Option<&Adapter>,
-    tell: &mut dyn FnMut(Event<'_>),
+    tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<(WrittenEdit, Prepared), StepError> {
     let mut last = Refused(Vec::new());
     // What learned to write edits writes them; a model that did not writes as it is now.
     let writer = runtime.model.policy().or(parent);
     for attempt in 1..=WRITE_ATTEMPTS {
         let seed = derive_seed(request.seed, &format!("write/{attempt}"));
-        let written = runtime.model.write_edit(writer, request.context, runtime.host.catalogue(), seed)?;
-        tell(Event::Written { attempt, edit: &written });
-        match accepted(runtime, request, &written.text) {
+        let written = runtime.model.write_edit(writer, learn, runtime.host.catalogue(), seed)?;
+        go_on(tell(Event::Written { attempt, edit: &written }))?;
+        match accepted(runtime, request, learn, &written.text) {
             Ok(prepared) => return Ok((written, prepared)),
             Err(StepError::Refused(problems)) => {
-                tell(Event::Refused { attempt, problems: &problems });
-                let record = record(runtime, request, &written.text, None);
+                go_on(tell(Event::Refused { attempt, problems: &problems }))?;
+                let record = record(runtime, request, terms, &written.text, None);
                 let refusal = Refusal { reason: problems.to_string(), problems: problems.0.clone() };
-                store.begin(runtime.model.digest())?.refuse(&record, &refusal)?;
+                begin(runtime, store, terms)?.refuse(&record, &refusal)?;
                 last = problems;
             }
             Err(other) => return Err(other),
@@ -181,16 +375,18 @@ pub(crate) fn train_candidate(
     parent: Option<&Adapter>,
     plan: &Plan,
     set: &TrainingSet,
-    tell: &mut dyn FnMut(Event<'_>),
+    tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<(Trained, Adapter), StepError> {
     let base = runtime.model.decoder();
     let seed = derive_seed(plan.seed, "train");
+    let mut told = ControlFlow::Continue(());
     let mut progress = |stats: &_| {
-        tell(Event::Step(stats));
-        ControlFlow::Continue(())
+        told = tell(Event::Step(stats));
+        told
     };
     let Some(parent) = parent else {
         let trained = train(base, set.sequences(), &plan.training, seed, &mut progress)?;
+        go_on(told)?;
         let adapter = trained.adapter.clone();
         return Ok((trained, adapter));
     };
@@ -199,6 +395,7 @@ pub(crate) fn train_candidate(
         return Err(StepError::StackTooHigh { active, added, limit: STACKED_RANK_MAX });
     }
     let trained = train(&base.merged(parent)?, set.sequences(), &plan.training, seed, &mut progress)?;
+    go_on(told)?;
     let adapter = parent.stack(&trained.adapter)?;
     Ok((trained, adapter))
 }
@@ -236,7 +433,20 @@ pub(crate) fn trial(
     }
 }
 
-fn record(runtime: &Runtime, request: &Request<'_>, text: &str, edit: Option<&SelfEdit>) -> Record {
+fn record(
+    runtime: &Runtime,
+    request: &Request<'_>,
+    terms: &Terms<'_>,
+    text: &str,
+    edit: Option<&SelfEdit>,
+) -> Record {
+    let options = match terms.start {
+        Start::Active => json!({ "fresh": request.fresh }),
+        Start::Base => json!({ "fresh": true }),
+        // A generation is the entry's parent.
+        Start::Adapter(_, Some(_), _) => json!({ "fresh": false }),
+        Start::Adapter(_, None, name) => json!({ "start": name }),
+    };
     let context = request.context;
     Record {
         time_ms: request.time_ms,
@@ -248,6 +458,6 @@ fn record(runtime: &Runtime, request: &Request<'_>, text: &str, edit: Option<&Se
         },
         edit: EditRecord { text: text.to_owned(), dialect: edit.map(|edit| edit.dialect) },
         seed: request.seed,
-        options: json!({ "fresh": request.fresh }),
+        options,
     }
 }

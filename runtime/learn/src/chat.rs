@@ -215,15 +215,33 @@ impl ChatCodec {
         self.prompt(text.to_owned())
     }
 
-    /// Messages (role and content, in order) by the model's chat template, up to where the assistant answers.
+    /// Messages (role and content, in order) by the model's chat template, up to where the assistant answers; with the
+    /// tools that the model may call, where the template knows of any.
     ///
     /// # Errors
     /// [`LearnError::Render`] when the model has no chat template or it refuses the messages, and the tokenizer's.
-    pub fn chat_prompt(&self, messages: &[(&str, &str)]) -> Result<Prompt, LearnError> {
+    pub fn chat_prompt(
+        &self,
+        messages: &[(&str, &str)],
+        tools: Option<&serde_json::Value>,
+    ) -> Result<Prompt, LearnError> {
         if self.template.is_none() {
             return Err(LearnError::Render("it is a chat; the model has no chat template".to_owned()));
         }
-        self.prompt(self.chat(messages, true)?)
+        self.prompt(self.chat_with(messages, tools, true)?)
+    }
+
+    /// The model's chat template, if it has one.
+    pub fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
+    /// The ids of text in the model's own format: special tokens in it are read as such.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn formatted(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+        self.encode(text, false)
     }
 
     /// The ids of what follows a prompt, with its end.
@@ -272,6 +290,15 @@ impl ChatCodec {
 
     /// Messages joined by the model's template; without one, by newlines.
     fn chat(&self, messages: &[(&str, &str)], generate: bool) -> Result<String, LearnError> {
+        self.chat_with(messages, None, generate)
+    }
+
+    fn chat_with(
+        &self,
+        messages: &[(&str, &str)],
+        tools: Option<&serde_json::Value>,
+        generate: bool,
+    ) -> Result<String, LearnError> {
         let Some(template) = &self.template else {
             return Ok(messages.iter().map(|(_, text)| format!("{text}\n")).collect());
         };
@@ -291,7 +318,7 @@ impl ChatCodec {
         let (bos_token, eos_token) = (&self.bos, &self.eos);
         let template = environment.get_template("chat").map_err(bad)?;
         template
-            .render(context!(messages, bos_token, eos_token, add_generation_prompt => generate))
+            .render(context!(messages, tools, bos_token, eos_token, add_generation_prompt => generate))
             .map_err(bad)
     }
 }

@@ -1,7 +1,9 @@
 //! A model's language: how contexts, training data and answers become tokens and back. Which of the three it is
 //! comes from the model's profile; the rest of the crate does not ask.
 
-use selkie_edit::{Answer, Catalogue, Context, Domain, LossOn, Puzzle, Question, Task, edit_prompt, schema};
+use selkie_edit::{
+    Answer, Catalogue, Context, Domain, LossOn, Passage, Puzzle, Question, Task, edit_prompt, schema,
+};
 use serde_json::Value;
 
 use crate::base::ModelFiles;
@@ -115,10 +117,55 @@ impl Codec {
     /// [`LearnError::Render`] when the model has no chat template or it refuses the messages, and the tokenizer's.
     pub fn chat_prompt(&self, messages: &[(&str, &str)]) -> Result<Prompt, LearnError> {
         match self {
-            Codec::Chat(chat) => chat.chat_prompt(messages),
+            Codec::Chat(chat) => chat.chat_prompt(messages, None),
             Codec::Facts(_) | Codec::Puzzles(_) => {
                 Err(LearnError::Render("it is a chat; the model has no chat template".to_owned()))
             }
+        }
+    }
+
+    /// A conversation, for any model: by the chat template, with the tools that the model may call. pup, which has none
+    /// and no memory but its weights, is asked the last message alone: a question, or a puzzle in JSON, of which the first
+    /// test is asked.
+    ///
+    /// # Errors
+    /// As [`Codec::chat_prompt`]; for pup an empty conversation, and a message that is no puzzle.
+    pub fn conversation(
+        &self,
+        messages: &[(&str, &str)],
+        tools: Option<&Value>,
+    ) -> Result<Prompt, LearnError> {
+        let last = || {
+            let none = || LearnError::Render("the conversation has no message to answer".to_owned());
+            messages.last().map(|(_, text)| *text).ok_or_else(none)
+        };
+        match self {
+            Codec::Chat(chat) => chat.chat_prompt(messages, tools),
+            Codec::Facts(facts) => Ok(facts.question_prompt(last()?.trim())),
+            Codec::Puzzles(puzzles) => match Context::from_json(last()?, "puzzle") {
+                Ok(Context::Puzzle(puzzle)) => {
+                    let test = puzzle.tests.first().map(|test| puzzles.test_prompt(&test.input));
+                    test.ok_or_else(|| LearnError::Render("the puzzle has no test".to_owned()))
+                }
+                Ok(Context::Passage(_)) => Err(self.wrong_domain(Domain::Passage)),
+                Err(error) => Err(LearnError::Render(format!(
+                    "the model understands puzzles: the last message must be one in JSON, \
+                     {{\"train\":[{{\"input\":[[..]],\"output\":[[..]]}},..],\"test\":[{{\"input\":[[..]]}}]}}; {error}"
+                ))),
+            },
+        }
+    }
+
+    /// The ids of text that a runtime puts into a model's text: special tokens of a real model's chat format are read
+    /// as such, so what others said must not be in it unbroken.
+    ///
+    /// # Errors
+    /// When the model does not understand text, or the tokenizer fails.
+    pub fn formatted(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+        match self {
+            Codec::Chat(chat) => chat.formatted(text),
+            Codec::Facts(facts) => Ok(facts.formatted(text)),
+            Codec::Puzzles(_) => Err(self.no_text()),
         }
     }
 
@@ -134,15 +181,20 @@ impl Codec {
         }
     }
 
-    /// Makes text of the tokens of one continuation while they come.
-    ///
-    /// # Errors
-    /// When the model does not understand text.
-    pub fn detokenizer(&self) -> Result<Detokenizer<'_>, LearnError> {
+    /// Makes text of the tokens of one continuation while they come; of a grid, JSON rows that [`Codec::closing`] closes.
+    pub fn detokenizer(&self) -> Detokenizer<'_> {
         match self {
-            Codec::Chat(chat) => Ok(Detokenizer::of(chat.tokenizer())),
-            Codec::Facts(facts) => Ok(Detokenizer::of(facts.tokenizer())),
-            Codec::Puzzles(_) => Err(self.no_text()),
+            Codec::Chat(chat) => Detokenizer::of(chat.tokenizer()),
+            Codec::Facts(facts) => Detokenizer::of(facts.tokenizer()),
+            Codec::Puzzles(puzzles) => Detokenizer::new(|ids| puzzles.rows_so_far(ids)),
+        }
+    }
+
+    /// What is missing at the end of a continuation's text: the brackets of a grid.
+    pub fn closing(&self, continuation: &[u32]) -> &'static str {
+        match self {
+            Codec::Puzzles(puzzles) if puzzles.grid(continuation).is_some() => "]]",
+            _ => "",
         }
     }
 
@@ -237,6 +289,45 @@ impl Codec {
             _ => {}
         }
         Ok(items)
+    }
+
+    /// How a test of a puzzle or a question of a passage is asked, by its place; its answer may be unknown.
+    ///
+    /// # Errors
+    /// A place that is not there, and when the model does not understand this kind of context.
+    pub fn asked(&self, context: &Context, place: usize) -> Result<Prompt, LearnError> {
+        let missing = |what: &str, count: usize| {
+            LearnError::Render(format!("`{}` has no {what} {place}; it has {count}, from 0", context.name()))
+        };
+        match context {
+            Context::Puzzle(puzzle) => {
+                let test = puzzle.tests.get(place);
+                let input = &test.ok_or_else(|| missing("test", puzzle.tests.len()))?.input;
+                match self {
+                    Codec::Chat(chat) => chat.test_prompt(puzzle, input),
+                    Codec::Puzzles(puzzles) => Ok(puzzles.test_prompt(input)),
+                    Codec::Facts(_) => Err(self.wrong_domain(Domain::Puzzle)),
+                }
+            }
+            Context::Passage(passage) => {
+                let question = passage.questions.get(place);
+                let question = question.ok_or_else(|| missing("question", passage.questions.len()))?;
+                Ok(self.question_item(&passage.title, question)?.prompt)
+            }
+        }
+    }
+
+    /// A passage's text as one item: what follows its title.
+    ///
+    /// # Errors
+    /// When the model does not understand text.
+    pub fn text_item(&self, passage: &Passage) -> Result<Item, LearnError> {
+        Ok(Item {
+            name: "the text".to_owned(),
+            prompt: self.text_prompt(&format!("{}\n", passage.title))?,
+            answer: self.completion(&passage.context)?,
+            expected: Answer::Text(passage.context.clone()),
+        })
     }
 
     fn test_items(&self, puzzle: &Puzzle) -> Result<Vec<Item>, LearnError> {

@@ -225,10 +225,7 @@ impl Decoder {
     }
 
     /// An adapter that fits, on this decoder's device.
-    pub(crate) fn adopt(
-        &self,
-        adapter: Option<&Adapter>,
-    ) -> std::result::Result<Option<Adapter>, LearnError> {
+    pub fn adopt(&self, adapter: Option<&Adapter>) -> std::result::Result<Option<Adapter>, LearnError> {
         let Some(adapter) = adapter else { return Ok(None) };
         adapter.check(&self.config)?;
         adapter.to_device(&self.device).map(Some)

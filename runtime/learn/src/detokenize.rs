@@ -137,6 +137,17 @@ impl StopStrings {
         Released { text: std::mem::replace(&mut self.held, kept), stop: None }
     }
 
+    /// The same stop strings, for a text that begins anew.
+    #[must_use]
+    pub fn restarted(&self) -> StopStrings {
+        StopStrings { stops: self.stops.clone(), held: String::new(), met: None }
+    }
+
+    /// Whether a stop string was met.
+    pub fn has_met(&self) -> bool {
+        self.met.is_some()
+    }
+
     /// The text that was held back, when no more comes.
     pub fn finish(self) -> String {
         self.held

@@ -211,6 +211,22 @@ pub fn cpu_threads() -> usize {
     rayon::current_num_threads()
 }
 
+/// Runs `work` on threads of its own, so many (0 is one a core), whose passes do not wait for those of other threads.
+/// Returns at once; `work` is dropped when it is done.
+///
+/// # Errors
+/// When the threads cannot be started.
+pub fn spawn_on_own_threads(
+    name: &'static str,
+    threads: usize,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), LearnError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(move |_| name.to_owned());
+    let pool = pool.build().map_err(|error| LearnError::Config(format!("threads for `{name}`: {error}")))?;
+    pool.spawn(work);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod bundled;
+pub mod calls;
 mod chat;
 pub mod codec;
 pub mod config;
@@ -31,6 +32,7 @@ pub mod sample;
 pub mod sampler;
 pub mod score;
 pub mod sequence;
+pub mod streams;
 #[cfg(test)]
 mod tests;
 pub mod train;
@@ -43,7 +45,7 @@ pub use constraint::{Constraint, Grammar, Vocabulary, self_edit_grammar};
 pub use dataset::{DatasetError, TrainingSet};
 pub use decoder::Decoder;
 pub use detokenize::{Detokenizer, Released, StopStrings};
-pub use device::{Compute, DeviceChoice, NoCuda, cpu_kernels, cpu_threads};
+pub use device::{Compute, DeviceChoice, NoCuda, cpu_kernels, cpu_threads, spawn_on_own_threads};
 pub use error::LearnError;
 pub use lora::{Adapter, LoraConfig, LoraPair, Site};
 pub use model::{Drawing, Model, WrittenEdit};
@@ -52,4 +54,5 @@ pub use sample::{Generated, PromptCache, Request, StopReason, generate, generate
 pub use sampler::{Choice, Sampler, SamplingSettings};
 pub use score::{Score, score, score_many, token_logits};
 pub use sequence::Sequence;
+pub use streams::{Resumption, StreamEvent, StreamSettings, Streams};
 pub use train::{PassOptions, StepOptions, Trainer};

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use selkie_edit::{Answer, Catalogue, Context, Domain, ItemReport, Report};
+use selkie_edit::{Answer, Asked, Catalogue, Context, Domain, ItemReport, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::base::ModelFiles;
@@ -124,6 +124,11 @@ impl Model {
         self.policy.as_ref()
     }
 
+    /// The adapter with which the model asks for self-edits in the middle of an answer, if it came with one.
+    pub fn asks(&self) -> Option<&Adapter> {
+        None
+    }
+
     /// Asks the model for a self-edit of a context, at SEAL's settings for passages (the bundled models at their own).
     /// The seed decides the draw.
     ///
@@ -214,8 +219,34 @@ impl Model {
     /// # Errors
     /// When the model does not understand the context, or there is nothing to measure by.
     pub fn evaluate(&self, adapter: Option<&Adapter>, context: &Context) -> Result<Report, LearnError> {
-        let items = self.codec.items(context)?;
-        let scores = self.score_items(&[(adapter, &items)])?.swap_remove(0);
+        self.evaluate_items(adapter, &self.codec.items(context)?)
+    }
+
+    /// The same for what a candidate is asked where the context's own answers may not be known. The text of a passage
+    /// is only scored, not decoded.
+    ///
+    /// # Errors
+    /// As [`Model::evaluate`].
+    pub fn evaluate_asked(&self, adapter: Option<&Adapter>, asked: &Asked) -> Result<Report, LearnError> {
+        let passage = match asked {
+            Asked::Known(context) | Asked::HeldOut(context) => return self.evaluate(adapter, context),
+            Asked::Text(passage) => passage,
+        };
+        let item = self.codec.text_item(passage)?;
+        let score =
+            self.score_items(&[(adapter, std::slice::from_ref(&item))])?.swap_remove(0).swap_remove(0);
+        let report = ItemReport {
+            item: item.name,
+            solved: score.greedy,
+            log_prob: score.mean_log_prob(),
+            prediction: Answer::Text(String::new()),
+            expected: item.expected,
+        };
+        Ok(Report { items: vec![report] })
+    }
+
+    fn evaluate_items(&self, adapter: Option<&Adapter>, items: &[Item]) -> Result<Report, LearnError> {
+        let scores = self.score_items(&[(adapter, items)])?.swap_remove(0);
         let mut reports = Vec::with_capacity(items.len());
         for (item, score) in items.iter().zip(scores) {
             let prediction = match score.greedy {
@@ -359,7 +390,8 @@ impl Model {
         Ok(prompt)
     }
 
-    fn stops(&self, end: u32) -> Vec<u32> {
+    /// Tokens that end what follows a prompt whose own end is `end`.
+    pub fn stops(&self, end: u32) -> Vec<u32> {
         let mut stops = self.decoder.config().eos_ids.clone();
         stops.push(end);
         stops

@@ -7,16 +7,20 @@
 //! What a stream says does not depend on the streams beside it: prompts are run alone, and passes over several
 //! streams stay within the number of rows up to which matrix products treat each row alone.
 
+mod stream;
+
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use candle_core::{Tensor, TensorId};
 
 use crate::constraint::{Constraint, ConstraintCost};
-use crate::decoder::{Cache, Decoder, Extension, Lane};
+use crate::decoder::{Cache, Decoder};
 use crate::error::LearnError;
 use crate::lora::Adapter;
-use crate::ops::FEW_ROWS;
-use crate::sampler::{Choice, Sampler, SamplingSettings};
+use crate::sampler::SamplingSettings;
+
+pub(crate) use stream::{Setup, Stream, grow};
 
 /// Tokens for which a stream has room at first; a cache that is full grows.
 const ROOM: usize = 1024;
@@ -171,39 +175,31 @@ pub fn generate_batch(
 ) -> Result<Vec<Generated>, LearnError> {
     let adapters = adopted(decoder, &requests)?;
     let mut streams = Vec::with_capacity(requests.len());
-    for (place, request) in requests.into_iter().enumerate() {
-        let generation = request.adapter.map_or_else(Vec::new, matrices);
+    for request in requests {
         let adapter = request.adapter.and_then(|adapter| {
-            adapters.iter().find(|(own, _)| std::ptr::eq(*own, adapter)).map(|(_, adopted)| adopted)
+            adapters.iter().find(|(own, _)| std::ptr::eq(*own, adapter)).map(|(_, adopted)| adopted.clone())
         });
-        let request = Request { adapter, ..request };
-        streams.push(Stream::start(decoder, prompts, place, request, generation)?);
+        let setup = Setup {
+            adapter,
+            position_of: request.position_of,
+            sampling: request.sampling,
+            stop: request.stop.to_vec(),
+            banned: Vec::new(),
+            constraint: request.constraint,
+            max_new: request.max_new,
+        };
+        streams.push(Stream::start(decoder, prompts, request.prompt, setup)?);
     }
     loop {
-        for stream in streams.iter_mut().filter(|stream| stream.ended.is_none()) {
+        for (place, stream) in streams.iter_mut().enumerate().filter(|(_, stream)| stream.ended.is_none()) {
+            let told = &mut |id, log_prob| told(Told { request: place, id, log_prob });
             stream.choose(decoder, told)?;
         }
-        let mut active: Vec<&mut Stream<'_>> =
-            streams.iter_mut().filter(|stream| stream.ended.is_none()).collect();
+        let active: Vec<_> = streams.iter_mut().filter(|stream| stream.ended.is_none()).collect();
         if active.is_empty() {
             break;
         }
-        // Neighbours of one adapter are one lane.
-        active.sort_by_key(|stream| {
-            stream.request.adapter.map_or(0, |adapter| std::ptr::from_ref(adapter) as usize)
-        });
-        let mut rest = active.as_mut_slice();
-        while !rest.is_empty() {
-            let mut rows = 0;
-            let fits = |stream: &&&mut Stream<'_>| {
-                rows += stream.pending.len();
-                rows <= FEW_ROWS
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (pass, later) = rest.split_at_mut(count);
-            extend(decoder, pass)?;
-            rest = later;
-        }
+        grow(decoder, active)?;
     }
     Ok(streams.into_iter().map(Stream::finish).collect())
 }
@@ -212,186 +208,12 @@ pub fn generate_batch(
 fn adopted<'a>(
     decoder: &Decoder,
     requests: &[Request<'a>],
-) -> Result<Vec<(&'a Adapter, Adapter)>, LearnError> {
-    let mut adapters: Vec<(&Adapter, Adapter)> = Vec::new();
+) -> Result<Vec<(&'a Adapter, Arc<Adapter>)>, LearnError> {
+    let mut adapters: Vec<(&Adapter, Arc<Adapter>)> = Vec::new();
     for adapter in requests.iter().filter_map(|request| request.adapter) {
         if !adapters.iter().any(|(own, _)| std::ptr::eq(*own, adapter)) {
-            adapters.extend(decoder.adopt(Some(adapter))?.map(|adopted| (adapter, adopted)));
+            adapters.extend(decoder.adopt(Some(adapter))?.map(|adopted| (adapter, Arc::new(adopted))));
         }
     }
     Ok(adapters)
-}
-
-/// What tells an adapter from what it was before it was trained further.
-fn matrices(adapter: &Adapter) -> Vec<TensorId> {
-    adapter.sites().flat_map(|(_, pair)| [pair.a.id(), pair.b.id()]).collect()
-}
-
-/// One prompt and its continuation so far.
-struct Stream<'a> {
-    place: usize,
-    request: Request<'a>,
-    sampler: Sampler,
-    cache: Cache,
-    /// The residual stream from which the next token is chosen, `[1, H]`.
-    last: Tensor,
-    /// Its logits, where they were made in a pass with those of other streams.
-    logits: Option<Vec<f32>>,
-    made: Generated,
-    /// New tokens that have no keys and values yet, with their positions.
-    pending: Vec<u32>,
-    positions: Vec<u32>,
-    ended: Option<StopReason>,
-}
-
-impl<'a> Stream<'a> {
-    /// Runs the prompt, or takes what is known of it.
-    fn start(
-        decoder: &Decoder,
-        prompts: &mut PromptCache,
-        place: usize,
-        mut request: Request<'a>,
-        generation: Vec<TensorId>,
-    ) -> Result<Stream<'a>, LearnError> {
-        let config = decoder.config();
-        if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= config.vocab_size) {
-            return Err(LearnError::TokenId { id, vocab: config.vocab_size });
-        }
-        if request.prompt.is_empty() {
-            return Err(LearnError::Render("the prompt is empty".to_owned()));
-        }
-        let positions: Vec<u32> = request.prompt.iter().map(|&id| (request.position_of)(id)).collect();
-        let key = Key { ids: request.prompt.to_vec(), positions, generation };
-        let capacity = key.ids.len() + request.max_new.min(ROOM);
-        let (cache, last) = match prompts.find(&key, capacity)? {
-            Some(found) => found,
-            None => {
-                let mut cache = Cache::new(config, capacity);
-                let (ids, positions) = (key.ids.as_slice(), key.positions.as_slice());
-                let lane = Lane { rows: ids.len(), adapter: request.adapter, dropout: None };
-                let last = decoder.extend(&mut [Extension { cache: &mut cache, ids, positions }], &[lane])?;
-                prompts.keep(key, &cache, &last)?;
-                (cache, last)
-            }
-        };
-        let sampler = Sampler::new(request.sampling)?;
-        let made = Generated {
-            ids: Vec::new(),
-            log_probs: Vec::new(),
-            ended: StopReason::Length,
-            constraint_cost: None,
-        };
-        let (pending, positions) = (Vec::new(), Vec::new());
-        let (logits, ended) = (None, None);
-        Ok(Stream { place, request, sampler, cache, last, logits, made, pending, positions, ended })
-    }
-
-    /// Chooses the next token, after those that a constraint forces.
-    fn choose(
-        &mut self,
-        decoder: &Decoder,
-        told: &mut dyn FnMut(Told) -> ControlFlow<()>,
-    ) -> Result<(), LearnError> {
-        if self.made.ids.len() >= self.request.max_new {
-            self.ended = Some(StopReason::Length);
-            return Ok(());
-        }
-        if let Some(constraint) = &mut self.request.constraint {
-            let forced = constraint.forced()?;
-            let finished = constraint.is_finished();
-            for id in forced {
-                let vocab = decoder.config().vocab_size;
-                if id as usize >= vocab {
-                    return Err(LearnError::TokenId { id, vocab });
-                }
-                self.take(id, None, told);
-            }
-            if self.ended.is_none() && finished {
-                self.ended = Some(StopReason::Complete);
-            }
-            // The choice after them needs their keys and values first.
-            if self.ended.is_some() || !self.pending.is_empty() {
-                return Ok(());
-            }
-        }
-        let mut logits = match self.logits.take() {
-            Some(logits) => logits,
-            None => decoder.logits(&self.last)?.flatten_all()?.to_vec1::<f32>()?,
-        };
-        let choice = match &mut self.request.constraint {
-            None => self.sampler.next(&logits)?,
-            Some(constraint) => self.sampler.next_allowed(&mut logits, constraint)?,
-        };
-        let Choice { id, log_prob } = choice;
-        if self.request.stop.contains(&id) {
-            self.ended = Some(StopReason::StopToken);
-            return Ok(());
-        }
-        if self.request.constraint.as_ref().is_some_and(|constraint| constraint.is_end(id)) {
-            self.ended = Some(StopReason::Complete);
-            return Ok(());
-        }
-        self.take(id, Some(log_prob), told);
-        Ok(())
-    }
-
-    fn take(&mut self, id: u32, log_prob: Option<f32>, told: &mut dyn FnMut(Told) -> ControlFlow<()>) {
-        if self.ended.is_some() {
-            return;
-        }
-        self.made.ids.push(id);
-        self.made.log_probs.push(log_prob);
-        if told(Told { request: self.place, id, log_prob }).is_break() {
-            self.ended = Some(StopReason::Stopped);
-        } else if self.made.ids.len() >= self.request.max_new {
-            self.ended = Some(StopReason::Length);
-        } else {
-            self.pending.push(id);
-            self.positions.push((self.request.position_of)(id));
-        }
-    }
-
-    fn finish(mut self) -> Generated {
-        self.made.ended = self.ended.unwrap_or(StopReason::Length);
-        self.made.constraint_cost = self.request.constraint.as_ref().map(Constraint::cost);
-        self.made
-    }
-}
-
-/// One pass over the pending tokens of some streams.
-fn extend(decoder: &Decoder, streams: &mut [&mut Stream<'_>]) -> Result<(), LearnError> {
-    let mut lanes: Vec<Lane<'_>> = Vec::with_capacity(streams.len());
-    for stream in &*streams {
-        let (rows, adapter) = (stream.pending.len(), stream.request.adapter);
-        match lanes.last_mut() {
-            Some(lane) if same(lane.adapter, adapter) => lane.rows += rows,
-            _ => lanes.push(Lane { rows, adapter, dropout: None }),
-        }
-    }
-    let mut extensions: Vec<Extension<'_>> = streams
-        .iter_mut()
-        .map(|stream| Extension {
-            cache: &mut stream.cache,
-            ids: &stream.pending,
-            positions: &stream.positions,
-        })
-        .collect();
-    let last = decoder.extend(&mut extensions, &lanes)?;
-    // The head is read once for all. A lone stream may be about to be told its next tokens by a constraint.
-    let logits = if streams.len() > 1 { decoder.logits(&last)?.to_vec2::<f32>()? } else { Vec::new() };
-    let mut logits = logits.into_iter();
-    for (row, stream) in streams.iter_mut().enumerate() {
-        (stream.last, stream.logits) = (last.narrow(0, row, 1)?, logits.next());
-        stream.pending.clear();
-        stream.positions.clear();
-    }
-    Ok(())
-}
-
-fn same(one: Option<&Adapter>, other: Option<&Adapter>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => std::ptr::eq(one, other),
-        _ => false,
-    }
 }

@@ -216,21 +216,39 @@ pub(crate) enum Unkept<'a> {
     Refused(&'a Refusal),
 }
 
+/// Where an episode stands.
+pub(crate) struct Place {
+    pub(crate) base_digest: String,
+    pub(crate) parent: Option<GenerationId>,
+    pub(crate) pointer: Pointer,
+}
+
+/// What an episode that is kept does to the active pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pointer {
+    /// It moves from the parent to the new generation.
+    Moves,
+    /// It stays, wherever it is.
+    Stays,
+}
+
 /// What is written to a ledger: one SQLite transaction each. Wherever something was active, it must still be.
 impl Ledger {
     /// Adds an episode, the generation that it made, and makes that one active.
     pub(crate) fn add_kept(
         &mut self,
-        base_digest: &str,
-        parent: Option<GenerationId>,
+        place: &Place,
         manifest: &Manifest,
         record: &Record,
         trial: &Trial,
     ) -> Result<Generation, Error> {
+        let Place { ref base_digest, parent, pointer } = *place;
         let (record, trial) = (encode(record)?, encode(trial)?);
         let adapter = &manifest.id;
         self.database.write_all(|writing| {
-            writing.expect_active(base_digest, parent)?;
+            if pointer == Pointer::Moves {
+                writing.expect_active(base_digest, parent)?;
+            }
             let entry =
                 writing.insert_episode("kept", base_digest, parent, Some(adapter), &record, &trial)?;
             reach(Step::InsertFiles)?;
@@ -243,7 +261,9 @@ impl Ledger {
             let sql = "INSERT INTO generations (entry, base_digest, parent, adapter) VALUES (?1, ?2, ?3, ?4)";
             let values = params![entry.0, base_digest, parent.map(|id| id.0), adapter.as_str()];
             let id = GenerationId(writing.insert(sql, values)?);
-            writing.move_pointer(base_digest, Some(id))?;
+            if pointer == Pointer::Moves {
+                writing.move_pointer(base_digest, Some(id))?;
+            }
             let (base_digest, adapter) = (base_digest.to_owned(), adapter.clone());
             Ok(Generation { id, entry, base_digest, parent, adapter })
         })
@@ -252,18 +272,20 @@ impl Ledger {
     /// Adds an episode that came to nothing.
     pub(crate) fn add_unkept(
         &mut self,
-        base_digest: &str,
-        parent: Option<GenerationId>,
+        place: &Place,
         record: &Record,
         outcome: &Unkept<'_>,
     ) -> Result<EntryId, Error> {
+        let Place { ref base_digest, parent, pointer } = *place;
         let record = encode(record)?;
         let (kind, adapter, result) = match *outcome {
             Unkept::Discarded(adapter, trial) => ("discarded", Some(adapter), encode(trial)?),
             Unkept::Refused(refusal) => ("refused", None, encode(refusal)?),
         };
         self.database.write_all(|writing| {
-            writing.expect_active(base_digest, parent)?;
+            if pointer == Pointer::Moves {
+                writing.expect_active(base_digest, parent)?;
+            }
             writing.insert_episode(kind, base_digest, parent, adapter, &record, &result)
         })
     }

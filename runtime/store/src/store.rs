@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::failpoints::{Step, is_dead, reach};
 use crate::home::{Found, Home, Lock};
 use crate::id::{ContentId, EntryId, GenerationId};
-use crate::ledger::{Ledger, Unkept};
+use crate::ledger::{Ledger, Place, Pointer, Unkept};
 use crate::reader::{Reader, read_adapter};
 use crate::record::{Generation, Record, Refusal, Rollback, Trial};
 
@@ -71,7 +71,22 @@ impl Store {
     /// [`Transaction::reader`] can be asked meanwhile.
     pub fn begin(&mut self, base_digest: &str) -> Result<Transaction<'_>, Error> {
         let parent = self.active(base_digest)?;
-        Ok(Transaction { store: self, base_digest: base_digest.to_owned(), parent })
+        Ok(Transaction { store: self, base_digest: base_digest.to_owned(), parent, pointer: Pointer::Moves })
+    }
+
+    /// Begins a change beside what is active: what is kept becomes a generation with this parent, and what is active
+    /// stays. For what only some are to use.
+    ///
+    /// # Errors
+    /// A parent that is not there or of another base model.
+    pub fn begin_beside(
+        &mut self,
+        base_digest: &str,
+        parent: Option<GenerationId>,
+    ) -> Result<Transaction<'_>, Error> {
+        let parent = parent.map(|id| self.of_base(id, base_digest)).transpose()?;
+        let parent = parent.map(|id| self.generation(id)).transpose()?;
+        Ok(Transaction { store: self, base_digest: base_digest.to_owned(), parent, pointer: Pointer::Stays })
     }
 
     /// Moves the active pointer of a base model by hand, as an entry of the ledger. Nothing is deleted, so it
@@ -148,6 +163,7 @@ pub struct Transaction<'a> {
     store: &'a mut Store,
     base_digest: String,
     parent: Option<Generation>,
+    pointer: Pointer,
 }
 
 impl<'a> Transaction<'a> {
@@ -164,10 +180,10 @@ impl<'a> Transaction<'a> {
     /// Puts a trained adapter on the disk, all of it synced, where no generation has it yet.
     pub fn stage(self, files: &[(String, Vec<u8>)]) -> Result<Candidate<'a>, Error> {
         let manifest = Manifest::of(files)?;
-        let Transaction { store, base_digest, parent } = self;
-        let parent = parent.map(|generation| generation.id);
+        let Transaction { store, base_digest, parent, pointer } = self;
+        let place = Place { base_digest, parent: parent.map(|generation| generation.id), pointer };
         // Before the first byte is written, so that a failure below removes what there is.
-        let candidate = Candidate { store, base_digest, parent, manifest };
+        let candidate = Candidate { store, place, manifest };
         candidate.write(files)?;
         Ok(candidate)
     }
@@ -175,8 +191,9 @@ impl<'a> Transaction<'a> {
     /// Ends with an edit that came to no adapter.
     pub fn refuse(self, record: &Record, refusal: &Refusal) -> Result<EntryId, Error> {
         let parent = self.parent.map(|generation| generation.id);
+        let place = Place { base_digest: self.base_digest, parent, pointer: self.pointer };
         let ledger = &mut self.store.reader.ledger;
-        ledger.add_unkept(&self.base_digest, parent, record, &Unkept::Refused(refusal))
+        ledger.add_unkept(&place, record, &Unkept::Refused(refusal))
     }
 }
 
@@ -184,8 +201,7 @@ impl<'a> Transaction<'a> {
 #[must_use = "a candidate is removed unless it is kept"]
 pub struct Candidate<'a> {
     store: &'a mut Store,
-    base_digest: String,
-    parent: Option<GenerationId>,
+    place: Place,
     manifest: Manifest,
 }
 
@@ -195,17 +211,17 @@ impl Candidate<'_> {
         &self.manifest.id
     }
 
-    /// Makes it a generation, and the active one.
+    /// Makes it a generation, and the active one unless the change is [beside](Store::begin_beside) it.
     pub fn keep(self, record: &Record, trial: &Trial) -> Result<Generation, Error> {
         let ledger = &mut self.store.reader.ledger;
-        ledger.add_kept(&self.base_digest, self.parent, &self.manifest, record, trial)
+        ledger.add_kept(&self.place, &self.manifest, record, trial)
     }
 
     /// Removes it, and writes down that it was tried.
     pub fn discard(self, record: &Record, trial: &Trial) -> Result<EntryId, Error> {
         let ledger = &mut self.store.reader.ledger;
         let outcome = Unkept::Discarded(&self.manifest.id, trial);
-        ledger.add_unkept(&self.base_digest, self.parent, record, &outcome)
+        ledger.add_unkept(&self.place, record, &outcome)
     }
 
     fn write(&self, files: &[(String, Vec<u8>)]) -> Result<(), Error> {

@@ -90,7 +90,7 @@ impl Chat {
             "{} ({}), active: {}; /help lists the commands\n",
             model.profile().name,
             &model.digest()[..12],
-            self.live.active()
+            self.live.active()?
         ))?;
         while let Some(line) = self.input.line("> ").await? {
             match self.carry_out(Typed::of(&line)).await {
@@ -286,7 +286,7 @@ impl Chat {
     }
 
     fn undo(&self) -> Result<(), CommandError> {
-        let was = self.live.active();
+        let was = self.live.active()?;
         let active = block_in_place(|| self.live.rollback_to("parent"))?;
         super::print(&format!("active was {was}, now {active}\n"))
     }
@@ -339,7 +339,7 @@ fn context_in(file: &Path) -> Result<Context, CommandError> {
     let text = settings::read_text(file, CONTEXT_BYTES_MAX)?;
     let name = file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     if file.extension().is_some_and(|extension| extension == "json") {
-        return Context::from_json(&text, &name).map_err(|error| CommandError::context(file, error));
+        return Context::to_learn_from_json(&text, &name).map_err(|error| CommandError::context(file, error));
     }
     Ok(Context::Passage(Passage { title: name, context: text.trim().to_owned(), questions: Vec::new() }))
 }

@@ -225,7 +225,7 @@ impl Work<'_> {
 
     fn text(&self) -> Result<Text<'_>, CommandError> {
         let stops = StopStrings::new(self.args.stop.clone())?;
-        let detokenizer = Some(self.model.codec.detokenizer()?);
+        let detokenizer = Some(self.model.codec.detokenizer());
         Ok(Text { detokenizer, stops, text: String::new(), is_stopped: false })
     }
 

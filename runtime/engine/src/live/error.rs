@@ -69,6 +69,9 @@ pub enum LiveError {
         /// Why.
         reason: String,
     },
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// Anything below: the model, a tool, the store.
     #[error(transparent)]
     Step(#[from] StepError),

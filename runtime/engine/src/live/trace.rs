@@ -177,8 +177,6 @@ pub struct GateScores {
     pub items: usize,
     /// Mean log-probability (nats a token) of the expected answers; null when it is not finite.
     pub log_prob: Option<f64>,
-    /// Share of the anchors (what the model knew) that is still answered exactly; null without anchors.
-    pub anchors: Option<f64>,
     /// What the model says, one entry an item: rows of a grid, or text; with what was expected.
     pub answers: Vec<Answered>,
 }

@@ -35,11 +35,16 @@ impl Cache {
 
     /// A copy with room of its own to grow. (A clone of the library's cache would share its buffers.)
     pub(crate) fn duplicate(&self, capacity: usize) -> Result<Cache> {
+        self.head(self.len, capacity)
+    }
+
+    /// A copy of the first `len` tokens' keys and values; there must be as many.
+    pub(crate) fn head(&self, len: usize, capacity: usize) -> Result<Cache> {
         let blocks = vec![KvCache::new(0, capacity); self.blocks.len()];
-        let mut copy = Cache { blocks, len: self.len };
+        let mut copy = Cache { blocks, len };
         for (from, to) in self.blocks.iter().zip(&mut copy.blocks) {
             if let (Some(k), Some(v)) = (from.k()?, from.v()?) {
-                to.append(&k.contiguous()?, &v.contiguous()?)?;
+                to.append(&k.narrow(0, 0, len)?.contiguous()?, &v.narrow(0, 0, len)?.contiguous()?)?;
             }
         }
         Ok(copy)

@@ -152,6 +152,11 @@ impl FactCodec {
         self.prompt(format!("{BOS}{text}"), ids)
     }
 
+    /// The ids of text alone.
+    pub fn formatted(&self, text: &str) -> Vec<u32> {
+        encoded(&self.tokenizer, text)
+    }
+
     /// The ids of what follows a prompt, the end token included.
     pub fn completion(&self, text: &str) -> Vec<u32> {
         let mut ids = encoded(&self.tokenizer, text);
@@ -176,6 +181,11 @@ impl FactCodec {
         ids.extend(encoded(&self.tokenizer, &text));
         ids.push(self.edit);
         self.prompt(format!("{BOS}{text}{EDIT}"), ids)
+    }
+
+    /// The token that asks for a self-edit.
+    pub fn marker(&self) -> u32 {
+        self.edit
     }
 
     /// The token that ends every text.
@@ -260,6 +270,30 @@ impl PuzzleCodec {
     /// The token that ends a self-edit.
     pub fn edit_end(&self) -> u32 {
         self.eos
+    }
+
+    /// The token that asks for a self-edit.
+    pub fn marker(&self) -> u32 {
+        self.edit
+    }
+
+    /// What the tokens of a grid are so far, as JSON rows that are not closed: `[[1,2],[3`.
+    pub fn rows_so_far(&self, ids: &[u32]) -> String {
+        let mut text = String::new();
+        let mut first_cell = true;
+        for &id in ids {
+            if id.checked_sub(self.first_row).is_some_and(|row| row < ROWS_MAX) {
+                text.push_str(if text.is_empty() { "[[" } else { "],[" });
+                first_cell = true;
+            } else if let Some(colour) = id.checked_sub(self.first_colour).filter(|&colour| colour <= 9) {
+                text.push_str(if first_cell { "" } else { "," });
+                text.push_str(&colour.to_string());
+                first_cell = false;
+            } else {
+                text.push_str(&self.text(&[id]));
+            }
+        }
+        text
     }
 
     /// An input whose output is asked for, without demonstrations.

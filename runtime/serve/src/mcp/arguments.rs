@@ -87,7 +87,7 @@ pub(super) struct Score {
     /// The text whose log-probability is wanted; with `prompt`.
     #[serde(default)]
     pub(super) completion: Option<String>,
-    /// Instead of both: a puzzle with test outputs, or a passage with questions and answers.
+    /// Instead of both: a puzzle or a passage, measured as `apply_self_edit` would measure it.
     #[serde(default)]
     #[schemars(schema_with = "context_schema")]
     pub(super) context: Option<Value>,
@@ -196,7 +196,7 @@ fn object_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object" })
 }
 
-/// What [`selkie_edit::Context::from_json`] reads.
+/// What [`selkie_edit::Context::to_learn_from_json`] reads.
 fn context_schema(_: &mut SchemaGenerator) -> Schema {
     let grid = || {
         json_schema!({
@@ -215,7 +215,8 @@ fn context_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "anyOf": [
             {
-                "description": "A puzzle in ARC's form. The output of a test is known to the measurement alone.",
+                "description": "A puzzle in ARC's form. The outputs of tests are for the measurement alone; without them \
+                                the last demonstration is measured.",
                 "type": "object",
                 "properties": {
                     "id": { "type": "string" },
@@ -225,7 +226,8 @@ fn context_schema(_: &mut SchemaGenerator) -> Schema {
                 "required": ["train", "test"],
             },
             {
-                "description": "A passage, and questions that are asked afterwards without it.",
+                "description": "A passage, and questions that are asked afterwards without it; without questions its text \
+                                is measured.",
                 "type": "object",
                 "properties": {
                     "title": { "type": "string" },
@@ -239,7 +241,7 @@ fn context_schema(_: &mut SchemaGenerator) -> Schema {
                         },
                     },
                 },
-                "required": ["title", "context", "questions"],
+                "required": ["title", "context"],
             },
         ],
     })

@@ -170,7 +170,7 @@ fn edit_text(edit: &Value) -> String {
 }
 
 fn context_of(value: &Value) -> Result<Context, Failure> {
-    let context = Context::from_json(&value.to_string(), "puzzle");
+    let context = Context::to_learn_from_json(&value.to_string(), "puzzle");
     context.map_err(|error| Failure(format!("`context` is not valid: {error}; nothing was done")))
 }
 
@@ -207,7 +207,7 @@ async fn apply(
     let mut trace = live.trace();
     let edit = match live.submit(request) {
         Ok(edit) => edit,
-        Err(error) => return not_begun(live, error),
+        Err(error) => return not_begun(live.active()?, error),
     };
     let ended = live.finished(&edit);
     tokio::pin!(ended);
@@ -218,7 +218,7 @@ async fn apply(
             status = &mut ended => break status?,
         }
     };
-    Ok(applied(live, status))
+    applied(live, status)
 }
 
 fn edit_request(arguments: arguments::Apply, permission: Permission) -> Result<EditRequest, Failure> {
@@ -259,14 +259,14 @@ fn tighter(budget: TighterBudget) -> Budget {
 }
 
 /// An edit that was not taken, as a verdict where the caller can act on it.
-fn not_begun(live: &Live, error: LiveError) -> Result<results::Applied, Failure> {
-    let nothing = |verdict: Outcome, reason: String| results::Applied {
+fn not_begun(active: String, error: LiveError) -> Result<results::Applied, Failure> {
+    let nothing = move |verdict: Outcome, reason: String| results::Applied {
         verdict,
         reason,
         problems: Vec::new(),
         retry_after_seconds: None,
         generation: None,
-        active: live.active(),
+        active,
         entry: None,
         edit: None,
         steps: 0,
@@ -289,7 +289,7 @@ fn not_begun(live: &Live, error: LiveError) -> Result<results::Applied, Failure>
     }
 }
 
-fn applied(live: &Live, status: EditStatus) -> results::Applied {
+fn applied(live: &Live, status: EditStatus) -> Result<results::Applied, Failure> {
     let events = live.edit_events(&status.id).unwrap_or_default();
     // Of several tries of the model the last one counts.
     let problems = events.into_iter().rev().find_map(|event| match event.what {
@@ -303,20 +303,20 @@ fn applied(live: &Live, status: EditStatus) -> results::Applied {
         _ => Outcome::Failed,
     };
     let loss = status.losses.first().zip(status.losses.last());
-    results::Applied {
+    Ok(results::Applied {
         verdict,
         reason: status.reason.unwrap_or_default(),
         problems: problems.filter(|_| verdict == Outcome::Refused).unwrap_or_default(),
         retry_after_seconds: None,
         generation: status.generation,
-        active: live.active(),
+        active: live.active()?,
         entry: status.entry,
         edit: status.text,
         steps: status.steps.0,
         loss: loss.map(|(first, last)| (*first, *last)),
         before: status.before,
         after: status.after,
-    }
+    })
 }
 
 fn list_tools(live: &Live, arguments: &arguments::ForDomain) -> results::ToolList {
@@ -352,19 +352,20 @@ fn choice(adapter: &str) -> AdapterChoice {
 
 fn score(live: &Live, arguments: &arguments::Score) -> Result<results::Scored, Failure> {
     let (adapter, session) = (choice(&arguments.adapter), arguments.session.as_deref());
+    let name = live.adapter_name(&adapter, session)?;
     match (&arguments.prompt, &arguments.completion, &arguments.context) {
         (Some(prompt), Some(completion), None) => {
-            let (adapter, score) = live.likelihood(&adapter, session, prompt, completion)?;
+            let score = live.score(&adapter, session, prompt, completion)?;
             let completion = results::Likelihood {
                 log_prob: score.log_prob,
                 log_prob_per_token: score.mean_log_prob(),
                 tokens: score.tokens,
                 greedy: score.greedy,
             };
-            Ok(results::Scored { adapter, completion: Some(completion), items: None })
+            Ok(results::Scored { adapter: name, completion: Some(completion), items: None })
         }
         (None, None, Some(context)) => {
-            let (adapter, report) = live.evaluate(&adapter, session, &context_of(context)?)?;
+            let report = live.evaluate(&adapter, session, &context_of(context)?)?;
             let item = |item: &selkie_edit::ItemReport| results::Item {
                 item: item.item.clone(),
                 solved: item.solved,
@@ -372,7 +373,7 @@ fn score(live: &Live, arguments: &arguments::Score) -> Result<results::Scored, F
                 answer: results::answer(&item.prediction),
             };
             let items = report.items.iter().map(item).collect();
-            Ok(results::Scored { adapter, completion: None, items: Some(items) })
+            Ok(results::Scored { adapter: name, completion: None, items: Some(items) })
         }
         _ => Err("`score` takes `prompt` with `completion`, or `context`".into()),
     }
@@ -423,7 +424,7 @@ fn generate_request(arguments: arguments::Generate) -> Result<GenerateRequest, F
 fn log(live: &Live, arguments: &arguments::Log) -> Result<results::Log, Failure> {
     let entries = live.log(arguments.limit.clamp(1, ENTRIES_MAX))?;
     Ok(results::Log {
-        active: live.active(),
+        active: live.active()?,
         entries: entries.iter().map(entry).collect(),
         adapters: live.adapters()?,
     })
@@ -461,7 +462,7 @@ fn roll_back(live: &Live, arguments: &arguments::Rollback) -> Result<results::Ro
     if live.options().permission == Permission::Deny {
         return Err(LiveError::Denied { by: "by the operator" }.into());
     }
-    let was = live.active();
+    let was = live.active()?;
     let active = live.rollback_to(&arguments.to)?;
     Ok(results::RolledBack { was, active })
 }

@@ -1,0 +1,528 @@
+//! One request while it is answered: its text, and the self-edits in the middle of it.
+
+use std::time::Instant;
+
+use selkie_edit::{Context, Passage, derive_seed};
+use selkie_learn::calls::{CallFormat, Marker};
+use selkie_learn::pup::render::Prompt as Rendered;
+use selkie_learn::{
+    Constraint, Detokenizer, Resumption, SamplingSettings, StopReason, StopStrings, StreamSettings, Streams,
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::adapters::Chosen;
+use super::core::{Core, EditOver, Origin};
+use super::reply::{End, EndReason, Piece};
+use super::request::{Budget, EditRequest, EditText, SelfEditTerms};
+use super::trace::{Happened, Kv, Trigger};
+use super::work::brief;
+
+/// Tokens of a self-edit that is written in the middle of a text.
+const EDIT_TOKENS_MAX: usize = 1024;
+
+/// Self-edits that one request may propose, refused ones among them.
+const PROPOSALS_MAX: u32 = 8;
+
+/// A request whose prompt is rendered.
+pub(super) struct Opening {
+    pub(super) number: u64,
+    pub(super) id: String,
+    pub(super) prompt: Rendered,
+    pub(super) chosen: Chosen,
+    pub(super) session: Option<String>,
+    pub(super) sampling: SamplingSettings,
+    pub(super) max_tokens: usize,
+    pub(super) stop: StopStrings,
+    pub(super) stops: usize,
+    pub(super) constraint: Option<Constraint>,
+    pub(super) terms: SelfEditTerms,
+    /// Whether the model may edit itself at all.
+    pub(super) may_edit: bool,
+    pub(super) context: Option<Context>,
+    pub(super) reply: UnboundedSender<Piece>,
+}
+
+/// What the stream of a request is doing.
+enum Phase {
+    /// It answers.
+    Speaking,
+    /// It writes a self-edit under the grammar, from this place among its tokens; the call began at `marker`.
+    Writing { from: usize, marker: usize },
+    /// It waits for a self-edit that was asked for at `marker`; `call` where the model reads what came of it.
+    Editing { since: Instant, marker: usize, call: bool },
+    /// It has ended.
+    Ended,
+}
+
+pub(super) struct Talk<'c> {
+    core: &'c Core,
+    number: u64,
+    id: String,
+    reply: UnboundedSender<Piece>,
+    chosen: Chosen,
+    session: Option<String>,
+    seed: u64,
+    prompt_tokens: usize,
+    /// Tokens that may still be generated.
+    left: usize,
+    /// Tokens that were generated.
+    made: usize,
+    detokenizer: Detokenizer<'c>,
+    stop: StopStrings,
+    /// How many of the stop strings are the request's; the one after them is the head of a call.
+    stops: usize,
+    call: Option<&'static CallFormat>,
+    marker: Option<u32>,
+    /// What was released, and where in all text each token of the answer ends.
+    text: String,
+    seen: usize,
+    token_ends: Vec<usize>,
+    answer: Vec<u32>,
+    terms: SelfEditTerms,
+    may_edit: bool,
+    budget: Budget,
+    proposals: u32,
+    context: Option<Context>,
+    window: Vec<f32>,
+    /// Pieces that wait until the first window of confidence is over.
+    held: Option<Vec<Piece>>,
+    phase: Phase,
+}
+
+impl<'c> Talk<'c> {
+    /// Runs the prompt; what can ask for an edit before the first token does.
+    pub(super) fn open(core: &'c Core, opening: Opening, streams: &mut Streams) -> Talk<'c> {
+        let codec = core.runtime.model.codec();
+        let (call, marker) = match codec.marker() {
+            Marker::Call(format) => (opening.may_edit.then_some(format), None),
+            Marker::Token(id) => (None, Some(id)),
+        };
+        let holds = opening.may_edit && opening.terms.triggers.low_confidence.is_some();
+        let prompt_tokens = opening.prompt.ids.len();
+        let settings = StreamSettings {
+            stop: core.runtime.model.stops(opening.prompt.end),
+            prompt: opening.prompt,
+            adapter: opening.chosen.adapter.clone(),
+            sampling: opening.sampling,
+            banned: if opening.may_edit { Vec::new() } else { marker.into_iter().collect() },
+            constraint: opening.constraint,
+            max_new: opening.max_tokens,
+        };
+        let mut talk = Talk {
+            core,
+            number: opening.number,
+            id: opening.id,
+            reply: opening.reply,
+            chosen: opening.chosen,
+            session: opening.session,
+            seed: opening.sampling.seed,
+            prompt_tokens,
+            left: opening.max_tokens,
+            made: 0,
+            detokenizer: codec.detokenizer(),
+            stop: opening.stop,
+            stops: opening.stops,
+            call,
+            marker,
+            text: String::new(),
+            seen: 0,
+            token_ends: Vec::new(),
+            answer: Vec::new(),
+            budget: core.options.budget.narrowed(opening.terms.budget),
+            terms: opening.terms,
+            may_edit: opening.may_edit,
+            proposals: 0,
+            context: opening.context,
+            window: Vec::new(),
+            held: holds.then(Vec::new),
+            phase: Phase::Speaking,
+        };
+        talk.begin(settings, streams);
+        talk
+    }
+
+    /// A request that nobody will answer.
+    pub(super) fn refuse(core: &Core, opening: Opening) {
+        let settings = End {
+            reason: EndReason::Cancelled,
+            prompt_tokens: opening.prompt.ids.len(),
+            tokens: 0,
+            adapter: opening.chosen.name,
+            text: String::new(),
+            rest: String::new(),
+        };
+        core.trace_event(&opening.id, Happened::Ended { reason: "cancelled".to_owned(), tokens: 0 });
+        let _ = opening.reply.send(Piece::End(settings));
+    }
+
+    fn begin(&mut self, settings: StreamSettings, streams: &mut Streams) {
+        let (adapter, prompt_tokens) = (self.chosen.name.clone(), self.prompt_tokens);
+        self.trace(Happened::Started { adapter, prompt_tokens });
+        self.core.count(|stats| {
+            stats.requests += 1;
+            stats.prompt_tokens += prompt_tokens as u64;
+        });
+        if let Err(error) = streams.open(self.core.runtime.model.decoder(), self.number, settings) {
+            return self.fail(&error.to_string());
+        }
+        match self.asked_before_the_first_token() {
+            Ok(Some((trigger, why))) => self.propose(trigger, why, EditText::Model, 0, streams),
+            Ok(None) => {}
+            Err(why) => self.fail(&why),
+        }
+    }
+
+    /// Whether something asks for an edit before the model has said anything.
+    fn asked_before_the_first_token(&self) -> Result<Option<(Trigger, String)>, String> {
+        let (Some(context), true) = (&self.context, self.may_edit) else { return Ok(None) };
+        let triggers = self.terms.triggers;
+        if triggers.document {
+            let known = self.core.adapters.has_learned(&self.chosen, context);
+            if !known.map_err(|error| error.to_string())? {
+                let why = format!("`{}` is new to {}", context.name(), self.chosen.name);
+                return Ok(Some((Trigger::Document, why)));
+            }
+        }
+        if triggers.failed_grader {
+            let asked = context.gated().asked;
+            let adapter = self.chosen.adapter.as_deref();
+            let report = self.core.runtime.model.evaluate_asked(adapter, &asked);
+            let report = report.map_err(|error| error.to_string())?;
+            let solved = report.items.iter().filter(|item| item.solved).count();
+            if solved < report.items.len() {
+                let why =
+                    format!("{solved} of {} known answers ({}) are right", report.items.len(), asked.name());
+                return Ok(Some((Trigger::FailedGrader, why)));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// A token was chosen.
+    pub(super) fn token(&mut self, id: u32, log_prob: Option<f32>, streams: &mut Streams) {
+        if self.reply.is_closed() {
+            return self.end(EndReason::Cancelled);
+        }
+        self.made += 1;
+        self.core.count(|stats| stats.tokens += 1);
+        if matches!(self.phase, Phase::Writing { .. }) {
+            let text = self.core.runtime.model.codec().text(&[id]);
+            self.trace(Happened::Token { id, text, log_prob });
+            return;
+        }
+        self.left = self.left.saturating_sub(1);
+        if self.may_edit && Some(id) == self.marker {
+            self.trace(Happened::Token { id, text: String::new(), log_prob });
+            let (why, at) = ("the model asked for it".to_owned(), self.answer.len());
+            return self.propose(Trigger::Model, why, EditText::Model, at, streams);
+        }
+        let piece = self.detokenizer.push(id).unwrap_or_default();
+        self.answer.push(id);
+        self.seen += piece.len();
+        self.token_ends.push(self.seen);
+        self.trace(Happened::Token { id, text: piece.clone(), log_prob });
+        let released = self.stop.push(&piece);
+        self.text.push_str(&released.text);
+        self.say(Piece::Text { text: released.text, token: id, log_prob });
+        match released.stop {
+            Some(stop) if stop >= self.stops => self.call_began(streams),
+            Some(_) => self.end(EndReason::Stop),
+            None => self.watch_confidence(log_prob, streams),
+        }
+    }
+
+    /// Sends a piece, or keeps it until the first window is over.
+    fn say(&mut self, piece: Piece) {
+        match &mut self.held {
+            Some(held) => held.push(piece),
+            None => drop(self.reply.send(piece)),
+        }
+    }
+
+    fn release(&mut self) {
+        for piece in self.held.take().into_iter().flatten() {
+            let _ = self.reply.send(piece);
+        }
+    }
+
+    fn watch_confidence(&mut self, log_prob: Option<f32>, streams: &mut Streams) {
+        let Some((size, below)) = self.terms.triggers.low_confidence.filter(|_| self.may_edit) else {
+            return;
+        };
+        self.window.extend(log_prob);
+        if self.window.len() < size.max(1) {
+            return;
+        }
+        let mean = self.window.iter().sum::<f32>() / self.window.len() as f32;
+        self.window.clear();
+        if mean >= below || self.budget.edits == 0 {
+            return self.release();
+        }
+        // What nobody has read yet can be said anew.
+        let marker = if self.held.is_some() { 0 } else { streams.tokens(self.number).len() };
+        let why = format!("the mean log-probability of {size} tokens is {mean:.2}, below {below:.2}");
+        self.propose(Trigger::LowConfidence, why, EditText::Model, marker, streams);
+    }
+
+    /// The head of a call was written: from here on the edit is written under the grammar.
+    fn call_began(&mut self, streams: &mut Streams) {
+        let Some(format) = self.call else { return self.end(EndReason::Stop) };
+        let starts_at = self.text.len();
+        let marker = self.token_ends.iter().take_while(|&&end| end <= starts_at).count();
+        let before = marker.checked_sub(1).map_or(0, |last| self.token_ends[last]);
+        let head = format!("{}{}", self.text.get(before..).unwrap_or_default(), format.head);
+        let domain = self.context.as_ref().map(Context::domain);
+        let domain = domain.unwrap_or(selkie_edit::Domain::Passage);
+        let codec = self.core.runtime.model.codec();
+        let ready = codec.formatted(&head).and_then(|ids| Ok((ids, self.core.edit_constraint(domain)?)));
+        let (inserted, constraint) = match ready {
+            Ok((ids, Some(constraint))) => (ids, constraint),
+            Ok((_, None)) => return self.fail("the model cannot write self-edits of this kind of context"),
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        let tokens = streams.tokens(self.number);
+        let spoken = tokens.len() - self.answer.len();
+        self.phase = Phase::Writing { from: spoken + marker + inserted.len(), marker: spoken + marker };
+        let resumption = Resumption {
+            kept: spoken + marker,
+            inserted,
+            adapter: self.chosen.adapter.clone(),
+            reused: usize::MAX,
+            banned: Vec::new(),
+            constraint: Some(constraint),
+            max_new: EDIT_TOKENS_MAX,
+        };
+        self.resume_stream(resumption, streams);
+    }
+
+    /// The stream ended: an edit is written, or the answer is complete.
+    pub(super) fn stream_ended(&mut self, reason: StopReason, streams: &mut Streams) {
+        let Phase::Writing { from, marker } = self.phase else {
+            return self.end(match reason {
+                StopReason::Length => EndReason::Length,
+                _ => EndReason::Stop,
+            });
+        };
+        let tokens = streams.tokens(self.number);
+        let text = self.core.runtime.model.codec().text(tokens.get(from..).unwrap_or_default());
+        if reason == StopReason::Length {
+            self.phase = Phase::Editing { since: Instant::now(), marker, call: true };
+            let message =
+                format!("refused: a self-edit has at most {EDIT_TOKENS_MAX} tokens; write a shorter one");
+            return self.go_on(None, &message, streams);
+        }
+        self.propose(
+            Trigger::Model,
+            "the model called for it".to_owned(),
+            EditText::Given(text),
+            marker,
+            streams,
+        );
+    }
+
+    /// Asks for an edit; the stream waits, or reads why it need not.
+    fn propose(
+        &mut self,
+        trigger: Trigger,
+        why: String,
+        edit: EditText,
+        marker: usize,
+        streams: &mut Streams,
+    ) {
+        let call = matches!(edit, EditText::Given(_));
+        self.tell(Happened::Triggered { trigger, why });
+        streams.pause(self.number);
+        self.phase = Phase::Editing { since: Instant::now(), marker, call };
+        self.proposals += 1;
+        if let Err(message) = self.submit(trigger, edit) {
+            self.tell(Happened::Refused { problems: Vec::new(), message: message.clone() });
+            self.core.count(|stats| stats.refused += 1);
+            self.go_on(None, &format!("refused: {message}"), streams);
+        }
+    }
+
+    fn submit(&mut self, trigger: Trigger, edit: EditText) -> Result<(), String> {
+        if self.budget.edits == 0 || self.proposals > PROPOSALS_MAX {
+            return Err("the budget of self-edits of this request is used up; go on without".to_owned());
+        }
+        let context = self.context.clone().ok_or("there is nothing here to learn from; go on without")?;
+        let request = EditRequest {
+            context,
+            edit,
+            seed: derive_seed(self.seed, &format!("edit/{}", self.proposals)),
+            budget: self.budget,
+            scope: self.terms.scope,
+            session: self.session.clone(),
+            time_to_live: self.terms.time_to_live,
+            permission: self.terms.permission,
+            trigger,
+            fresh: false,
+        };
+        let origin = Origin { number: self.number, request: self.id.clone(), reply: self.reply.clone() };
+        let submitted = self.core.submit(request, self.chosen.clone(), Some(origin));
+        submitted.map(drop).map_err(|error| brief(&error.to_string()))
+    }
+
+    /// An edit of this request ended.
+    pub(super) fn edit_over(&mut self, over: EditOver, streams: &mut Streams) {
+        if !matches!(self.phase, Phase::Editing { .. }) {
+            return;
+        }
+        self.budget = self.budget.less(over.used);
+        self.go_on(over.kept, &over.message, streams);
+    }
+
+    /// Goes on behind an edit, or behind its refusal: under the new adapter where there is one.
+    fn go_on(&mut self, kept: Option<Chosen>, message: &str, streams: &mut Streams) {
+        let Phase::Editing { since, marker, call } = self.phase else { return };
+        if self.reply.is_closed() {
+            return self.end(EndReason::Cancelled);
+        }
+        let all = streams.tokens(self.number).len();
+        let (stays, said) = match (call, self.call) {
+            (true, Some(format)) => (all, format.answer(message)),
+            _ => (marker, String::new()),
+        };
+        let inserted = match self.core.runtime.model.codec().formatted(&said) {
+            Ok(ids) => ids,
+            // A model that reads no text is told nothing.
+            Err(_) => Vec::new(),
+        };
+        let changed = kept.is_some();
+        let reused = match (changed, self.terms.kv) {
+            (false, _) | (true, Kv::Keep) => usize::MAX,
+            (true, Kv::Recompute) => 0,
+            (true, Kv::FromMarker) => self.prompt_tokens + marker,
+        };
+        if let Some(kept) = kept {
+            self.chosen = kept;
+        }
+        if !call && stays < self.answer.len() {
+            self.forget_answer(stays);
+        }
+        self.release_after_edit(call);
+        let asks_again = changed && self.budget.edits > 0;
+        let resumption = Resumption {
+            kept: stays,
+            inserted,
+            adapter: self.chosen.adapter.clone(),
+            reused,
+            banned: if asks_again { Vec::new() } else { self.marker.into_iter().collect() },
+            constraint: None,
+            max_new: self.left,
+        };
+        self.phase = Phase::Speaking;
+        if let Some(recomputed) = self.resume_stream(resumption, streams) {
+            let (adapter, kv) = (self.chosen.name.clone(), self.terms.kv);
+            let paused_seconds = since.elapsed().as_secs_f64();
+            self.tell(Happened::Resumed { adapter, kv, recomputed, paused_seconds });
+        }
+    }
+
+    /// What was said under the old weights and has not been read is forgotten.
+    fn forget_answer(&mut self, stays: usize) {
+        self.answer.truncate(stays);
+        self.token_ends.truncate(stays);
+        let length = self.token_ends.last().copied().unwrap_or(0);
+        self.seen = length;
+        self.text.truncate(length);
+        self.detokenizer = self.core.runtime.model.codec().detokenizer();
+        if let Some(held) = &mut self.held {
+            held.clear();
+        }
+    }
+
+    /// After the result of a call the text begins anew for the stop strings and the detokenizer.
+    fn release_after_edit(&mut self, call: bool) {
+        self.window.clear();
+        if call {
+            self.release();
+            self.detokenizer = self.core.runtime.model.codec().detokenizer();
+            self.stop = self.stop.restarted();
+            self.answer.clear();
+            self.token_ends.clear();
+            self.seen = self.text.len();
+        } else if self.budget.edits == 0 {
+            self.release();
+        }
+    }
+
+    fn resume_stream(&mut self, resumption: Resumption, streams: &mut Streams) -> Option<usize> {
+        let resumed = streams.resume(self.core.runtime.model.decoder(), self.number, resumption);
+        match resumed {
+            Ok(recomputed) => Some(recomputed),
+            Err(error) => {
+                self.fail(&error.to_string());
+                None
+            }
+        }
+    }
+
+    pub(super) fn fail(&mut self, why: &str) {
+        self.core.count(|stats| stats.failed += 1);
+        self.end(EndReason::Failed(why.to_owned()));
+    }
+
+    /// Tells the end; nothing follows.
+    pub(super) fn end(&mut self, reason: EndReason) {
+        if self.has_ended() {
+            return;
+        }
+        let codec = self.core.runtime.model.codec();
+        let detokenizer = std::mem::replace(&mut self.detokenizer, codec.detokenizer());
+        let mut rest = String::new();
+        if !matches!(reason, EndReason::Failed(_) | EndReason::Cancelled) {
+            let stop = std::mem::take(&mut self.stop);
+            if !stop.has_met() {
+                rest = stop.finish();
+                rest.push_str(&detokenizer.finish().unwrap_or_default());
+                rest.push_str(codec.closing(&self.answer));
+            }
+        }
+        self.release();
+        self.text.push_str(&rest);
+        let word = match &reason {
+            EndReason::Stop => "stop",
+            EndReason::Length => "length",
+            EndReason::Cancelled => "cancelled",
+            EndReason::Failed(_) => "failed",
+        };
+        self.trace(Happened::Ended { reason: word.to_owned(), tokens: self.made });
+        let end = End {
+            reason,
+            prompt_tokens: self.prompt_tokens,
+            tokens: self.made,
+            adapter: self.chosen.name.clone(),
+            text: std::mem::take(&mut self.text),
+            rest,
+        };
+        let _ = self.reply.send(Piece::End(end));
+        self.phase = Phase::Ended;
+    }
+
+    /// Tells everybody, and the request itself.
+    fn tell(&self, what: Happened) {
+        let event = self.trace(what);
+        let _ = self.reply.send(Piece::Event(event));
+    }
+
+    fn trace(&self, what: Happened) -> super::TraceEvent {
+        self.core.trace_event(&self.id, what)
+    }
+}
+
+/// What a request is about: its own context, else what its messages hold.
+pub(super) fn context_of(texts: &[&str]) -> Option<Context> {
+    let read = |text: &&str| Context::to_learn_from_json(text, "the conversation").ok();
+    if let Some(context) = texts.iter().rev().find_map(read) {
+        return Some(context);
+    }
+    let all: Vec<&str> = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+    let context = all.join("\n");
+    let passage = Passage { title: "the conversation".to_owned(), context, questions: Vec::new() };
+    (!passage.context.is_empty()).then_some(Context::Passage(passage))
+}
