@@ -177,7 +177,8 @@ impl Chat {
                 permission: self.permission,
                 budget: self.live.options().budget,
                 triggers: Triggers { failed_grader, ..Triggers::default() },
-                context: self.context.clone(),
+                // Known answers are for the person to compare with, and not for the model to choose by.
+                context: self.context.as_ref().map(Context::without_answers),
                 ..SelfEditTerms::default()
             },
         }

@@ -14,6 +14,9 @@ use tokio::sync::Mutex;
 
 use super::{MESSAGE_BYTES_MAX, not_understood};
 
+/// What answers a line that is no message for the server, and the request's id where it is known.
+type Objection = Box<(ErrorData, Option<RequestId>)>;
+
 /// One client's streams.
 pub(super) struct Lines<R, W> {
     read: BufReader<R>,
@@ -69,13 +72,11 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    /// A line as a message for the server, or the error that answers it at once, with the request's id.
-    fn understood(
-        &mut self,
-        line: &[u8],
-    ) -> Result<RxJsonRpcMessage<RoleServer>, (ErrorData, Option<RequestId>)> {
-        let message: RxJsonRpcMessage<RoleServer> = serde_json::from_slice(line)
-            .map_err(|_| (ErrorData::parse_error("this line is no JSON-RPC message", None), None))?;
+    /// A line as a message for the server, or the error that answers it at once.
+    fn understood(&mut self, line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Objection> {
+        let message: RxJsonRpcMessage<RoleServer> = serde_json::from_slice(line).map_err(|_| {
+            Box::new((ErrorData::parse_error("this line is no JSON-RPC message", None), None))
+        })?;
         if let JsonRpcMessage::Request(request) = &message
             && !self.is_initialized
         {
@@ -88,7 +89,7 @@ where
                 ClientRequest::CustomRequest(custom) => not_understood(&custom.method),
                 _ => ErrorData::invalid_request("`initialize` comes before any other request", None),
             };
-            return Err((error, Some(request.id.clone())));
+            return Err(Box::new((error, Some(request.id.clone()))));
         }
         Ok(message)
     }
@@ -120,7 +121,7 @@ where
             let message = match self.next_line().await? {
                 Ok(line) if line.trim_ascii().is_empty() => continue,
                 Ok(line) => self.understood(&line),
-                Err(error) => Err((error, None)),
+                Err(error) => Err(Box::new((error, None))),
             };
             match message {
                 // Before the beginning, only requests are answered.
@@ -128,7 +129,10 @@ where
                 Ok(message) if self.is_initialized => return Some(message),
                 Ok(_) => {}
                 // By a task of its own: this may be dropped at any await, and half a line must not be written.
-                Err((error, id)) => drop(tokio::spawn(self.send(JsonRpcMessage::error(error, id)))),
+                Err(objection) => {
+                    let (error, id) = *objection;
+                    drop(tokio::spawn(self.send(JsonRpcMessage::error(error, id))));
+                }
             }
         }
     }

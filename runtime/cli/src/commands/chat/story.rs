@@ -39,7 +39,13 @@ impl Story {
 
     /// What an event adds, empty for most.
     pub(super) fn told(&mut self, event: &TraceEvent) -> String {
-        let text = self.text(&event.what);
+        let text = match &event.what {
+            // A call that somebody made here needs no reason.
+            Happened::Triggered { trigger, .. } if event.request.is_none() => {
+                format!("{}\n", asked_by(*trigger))
+            }
+            what => self.text(what),
+        };
         self.last = Some(event.what.clone());
         if text.is_empty() {
             return text;
@@ -135,16 +141,7 @@ impl Story {
         let Some(before) = &self.before else { return String::new() };
         let colour = picture::has_colour();
         let items = before.answers.iter().zip(&after.answers);
-        let items: String =
-            items.map(|(before, after)| compared(&report(before), &report(after), colour)).collect();
-        let nats =
-            |scores: &GateScores| scores.log_prob.map_or("none".to_owned(), |nats| format!("{nats:.3}"));
-        let solved = match after.items {
-            0 => String::new(),
-            items => format!("{} -> {} of {items} right, ", before.solved, after.solved),
-        };
-        let measured = after.measured.replace('_', " ");
-        format!("{items}{measured}: {solved}log-probability {} -> {}\n", nats(before), nats(after))
+        items.map(|(before, after)| compared(&report(before), &report(after), colour)).collect()
     }
 }
 
@@ -209,7 +206,6 @@ mod tests {
             solved: usize::from(solved),
             items: 1,
             log_prob: Some(log_prob),
-            anchors: None,
             answers: vec![answered],
         }
     }
@@ -236,7 +232,7 @@ mod tests {
         .map(|what| story.told(&event(what)))
         .collect();
         insta::assert_snapshot!(told, @r#"
-          a self-edit is asked for, as this is new: a passage was read
+          a self-edit is asked for, as this is new
           self-edit:
             {
               "version": 1
@@ -248,7 +244,6 @@ mod tests {
             before: Kador
             after:  Dana
             gold:   Dana  (now right)
-          questions: 0 -> 1 of 1 right, log-probability -2.000 -> -0.500
           discarded: it forgot what it knew
         "#);
     }
