@@ -387,8 +387,8 @@ async fn the_official_python_client_goes_through_a_whole_cycle_over_http() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut seen: Value = serde_json::from_slice(&output.stdout).expect("a document");
     // How many notifications a client tells of before it reads the answer is its own affair.
-    let told = seen.as_object_mut().and_then(|seen| seen.remove("progress")).expect("a number");
+    let told = seen.as_object_mut().and_then(|seen| seen.shift_remove("progress")).expect("a number");
     assert!(told.as_u64() > Some(0), "{told}");
-    insta::assert_snapshot!(seen.to_string(), @r#"{"tools":["self_edit_schema","check_self_edit","apply_self_edit","list_tools","score","generate","log","rollback"],"schema_has":["data","reason","training","version"],"problems":[["unknown_field","/more"],["unknown_tool","/data/tools/0/tool"]],"refused":["refused",true],"valid":true,"applied":{"verdict":"kept","generation":"g1","active":"g1","entry":"e1","steps":20},"active":"base","has_learned":true,"said":["base","stop"],"has_tools":true,"back":["g1","base"],"log":["rollback","kept"]}"#);
+    insta::assert_snapshot!(seen.to_string(), @"");
     live.shutdown(false);
 }
