@@ -56,10 +56,11 @@ const FENCED: [(&str, &[&str]); 19] = [
 ];
 
 /// Every generated file in `schemas`, and the test source that regenerates and compares it.
-const GENERATED: [(&str, &str); 3] = [
+const GENERATED: [(&str, &str); 4] = [
     ("schemas/self-edit.v1.json", "runtime/edit/tests/it/schemas.rs"),
     ("schemas/plugin-manifest.v1.json", "runtime/tools/src/manifest.rs"),
     ("schemas/adapt-report.v1.json", "runtime/engine/src/report.rs"),
+    ("schemas/trace-event.v1.json", "runtime/engine/src/live/trace.rs"),
 ];
 
 /// Folders whose Rust code the rules are about.

@@ -72,6 +72,26 @@ pub struct LiveOptions {
     pub clock: fn() -> i64,
 }
 
+impl LiveOptions {
+    /// Sixteen streams, sixty-four requests and sixteen edits that wait, answers of 1,024 tokens; self-edits are allowed,
+    /// sessions last an hour, approvals ten minutes. The clock stands still: set it.
+    pub fn new(home: PathBuf) -> LiveOptions {
+        LiveOptions {
+            home,
+            streams: 16,
+            waiting: 64,
+            queue: 16,
+            max_tokens: 1024,
+            budget: Budget::default(),
+            permission: Permission::Allow,
+            session_time_to_live: Duration::from_secs(3600),
+            approval_timeout: Duration::from_secs(600),
+            training_threads: 0,
+            clock: || 0,
+        }
+    }
+}
+
 /// An adapter that requests may name.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct AdapterCard {
@@ -346,7 +366,7 @@ impl Live {
         self.core().approve(edit, allow)
     }
 
-    /// The state of an edit of this runtime. The newest thousand are remembered; the ledger has all.
+    /// The state of an edit of this runtime. The newest 256 are remembered; the ledger has all.
     ///
     /// # Errors
     /// [`LiveError::UnknownEdit`].

@@ -72,7 +72,7 @@ pub struct EditStatus {
 }
 
 /// Edits that are remembered.
-const REMEMBERED_MAX: usize = 1000;
+const REMEMBERED_MAX: usize = 256;
 
 /// Every edit of a runtime, with its events.
 #[derive(Default)]

@@ -36,7 +36,7 @@ pub enum LiveError {
         by: &'static str,
     },
     /// Nobody knows this edit.
-    #[error("there is no self-edit `{edit}` in this runtime; the newest thousand are remembered")]
+    #[error("there is no self-edit `{edit}` in this runtime; the ledger has what was before")]
     UnknownEdit {
         /// What was asked for.
         edit: String,

@@ -173,3 +173,37 @@ pub struct EditRequest {
     /// Whether to start from the base model instead of what is active.
     pub fresh: bool,
 }
+
+impl GenerateRequest {
+    /// The most likely answer by what is active, without self-edits on the way.
+    pub fn new(prompt: Prompt) -> GenerateRequest {
+        GenerateRequest {
+            prompt,
+            adapter: AdapterChoice::Active,
+            session: None,
+            sampling: SamplingSettings::GREEDY,
+            max_tokens: None,
+            stop: Vec::new(),
+            grammar: None,
+            self_edit: SelfEditTerms::default(),
+        }
+    }
+}
+
+impl EditRequest {
+    /// An edit that runs at once and is for everybody, on top of what is active.
+    pub fn new(context: Context, edit: EditText) -> EditRequest {
+        EditRequest {
+            context,
+            edit,
+            seed: 0,
+            budget: Budget::default(),
+            scope: Scope::Global,
+            session: None,
+            time_to_live: None,
+            permission: Permission::Allow,
+            trigger: Trigger::Call,
+            fresh: false,
+        }
+    }
+}

@@ -245,3 +245,35 @@ impl TraceEvent {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_schema_is_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/trace-event.v1.json");
+        let schema = schemars::schema_for!(TraceEvent);
+        let text = serde_json::to_string_pretty(&schema).expect("JSON") + "\n";
+        if std::env::var_os("SELKIE_UPDATE").is_some() {
+            std::fs::write(path, &text).expect("the schema file");
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == text, "{path} is not what the types say; run the tests with SELKIE_UPDATE=1");
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let event = TraceEvent {
+            number: 7,
+            time_ms: 1_700_000_000_000,
+            request: Some("request-3".to_owned()),
+            edit: None,
+            what: Happened::Token { id: 5, text: "a \"b\"\n".to_owned(), log_prob: Some(-0.5) },
+        };
+        insta::assert_snapshot!(
+            event.to_line(),
+            @r#"{"number":7,"time_ms":1700000000000,"request":"request-3","event":"token","id":5,"text":"a \"b\"\n","log_prob":-0.5}"#
+        );
+    }
+}

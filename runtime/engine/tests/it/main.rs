@@ -7,3 +7,4 @@ mod editing;
 mod generating;
 mod streams;
 mod support;
+mod triggers;

@@ -1,15 +1,10 @@
 //! A live runtime on a bundled model, in a home of its own.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use selkie_edit::{Context, Domain, Passage};
-use selkie_engine::live::{
-    AdapterChoice, Budget, EditRequest, EditText, GenerateRequest, Live, LiveOptions, Permission, Piece,
-    Prompt, Scope, SelfEditTerms, Trigger,
-};
+use selkie_engine::live::{EditRequest, EditText, GenerateRequest, Live, LiveOptions, Piece, Prompt};
 use selkie_engine::{Runtime, model_files};
-use selkie_learn::SamplingSettings;
 use tempfile::TempDir;
 
 pub(crate) struct Bench {
@@ -30,17 +25,11 @@ pub(crate) fn runtime(domain: Domain) -> Arc<Runtime> {
 
 pub(crate) fn options(home: &TempDir) -> LiveOptions {
     LiveOptions {
-        home: home.path().join("home"),
         streams: 32,
-        waiting: 64,
         queue: 8,
-        max_tokens: 1024,
-        budget: Budget::default(),
-        permission: Permission::Allow,
-        session_time_to_live: Duration::from_secs(600),
-        approval_timeout: Duration::from_secs(600),
         training_threads: 1,
         clock: || 1_700_000_000_000,
+        ..LiveOptions::new(home.path().join("home"))
     }
 }
 
@@ -63,16 +52,7 @@ impl Bench {
 }
 
 pub(crate) fn ask(prompt: Prompt) -> GenerateRequest {
-    GenerateRequest {
-        prompt,
-        adapter: AdapterChoice::Active,
-        session: None,
-        sampling: SamplingSettings::GREEDY,
-        max_tokens: Some(64),
-        stop: Vec::new(),
-        grammar: None,
-        self_edit: SelfEditTerms::default(),
-    }
+    GenerateRequest { max_tokens: Some(64), ..GenerateRequest::new(prompt) }
 }
 
 /// All pieces of an answer.
@@ -94,18 +74,7 @@ pub(crate) fn passage(index: u64) -> Passage {
 }
 
 pub(crate) fn edit_of(context: Context, text: &str) -> EditRequest {
-    EditRequest {
-        context,
-        edit: EditText::Given(text.to_owned()),
-        seed: 1,
-        budget: Budget::default(),
-        scope: Scope::Global,
-        session: None,
-        time_to_live: None,
-        permission: Permission::Allow,
-        trigger: Trigger::Call,
-        fresh: false,
-    }
+    EditRequest { seed: 1, ..EditRequest::new(context, EditText::Given(text.to_owned())) }
 }
 
 /// A self-edit that teaches a passage by its own statements, one document a line.
