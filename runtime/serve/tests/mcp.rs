@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selkie_edit::Domain;
-use selkie_engine::live::{Budget, Live, LiveOptions, Permission};
+use selkie_engine::live::{Budget, Happened, Live, LiveOptions, Permission};
 use selkie_engine::{PluginOptions, Runtime, model_files};
 use selkie_learn::Compute;
 use selkie_serve::mcp;
@@ -19,27 +19,32 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 
-/// The bundled model for passages in a home of its own.
+/// The bundled model for passages in a home of its own, as an operator would start it.
 fn live(permission: Permission) -> (TempDir, Live) {
+    live_with(|options| options.permission = permission)
+}
+
+fn live_with(change: impl FnOnce(&mut LiveOptions)) -> (TempDir, Live) {
     let home = tempfile::tempdir().expect("a folder");
     let files = model_files(None, Domain::Passage).expect("the bundled model");
     // Compiled plugins are shared by all tests.
     let cache = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     let host = HostOptions { cache, ..HostOptions::new(None) };
     let runtime = Runtime::open_on(&files, PluginOptions { host, grants: Vec::new() }, &Compute::cpu());
-    let options = LiveOptions {
+    let mut options = LiveOptions {
         home: home.path().join("home"),
         streams: 2,
         waiting: 4,
         queue: 2,
         max_tokens: 64,
         budget: Budget::default(),
-        permission,
+        permission: Permission::Allow,
         session_time_to_live: Duration::from_secs(60),
         approval_timeout: Duration::from_secs(60),
         training_threads: 1,
         clock: || 0,
     };
+    change(&mut options);
     (home, Live::start(Arc::new(runtime.expect("a runtime")), options).expect("a live runtime"))
 }
 
@@ -48,20 +53,24 @@ struct Client {
     read: BufReader<ReadHalf<DuplexStream>>,
     write: WriteHalf<DuplexStream>,
     asked: u64,
+    live: Live,
     _home: TempDir,
 }
 
 impl Client {
-    fn of(permission: Permission) -> Client {
-        let (home, live) = live(permission);
+    fn of((home, live): (TempDir, Live)) -> Client {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let ((read, write), (server_read, server_write)) = (tokio::io::split(ours), tokio::io::split(theirs));
-        tokio::spawn(mcp::on(live, server_read, server_write));
-        Client { read: BufReader::new(read), write, asked: 0, _home: home }
+        tokio::spawn(mcp::on(live.clone(), server_read, server_write));
+        Client { read: BufReader::new(read), write, asked: 0, live, _home: home }
     }
 
     async fn initialized(permission: Permission) -> Client {
-        let mut client = Client::of(permission);
+        Client::initialized_with(live(permission)).await
+    }
+
+    async fn initialized_with(served: (TempDir, Live)) -> Client {
+        let mut client = Client::of(served);
         let hello = json!({
             "protocolVersion": "2025-06-18",
             "capabilities": {},
@@ -261,7 +270,7 @@ async fn wrong_arguments_are_told_in_words_that_name_them() {
 
 #[tokio::test]
 async fn a_client_may_ask_and_err_before_it_begins() {
-    let mut client = Client::of(Permission::Allow);
+    let mut client = Client::of(live(Permission::Allow));
     client.send("").await;
     client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
     client.send("not json").await;
@@ -328,6 +337,94 @@ async fn where_edits_are_denied_nothing_changes_the_model() {
     assert_eq!(result["structuredContent"]["verdict"], "denied", "{result}");
     let said = client.complaint("rollback", json!({ "to": "base" })).await;
     assert_eq!(said, "self-edits are not allowed by the operator");
+}
+
+/// Two facts, in twenty steps.
+fn quick_edit() -> Value {
+    let facts = ["Dana has a vice.", "The vice is of Dana."];
+    json!({
+        "version": 1,
+        "data": { "documents": facts, "include_source": false },
+        "training": { "epochs": 20, "learning_rate": 0.01 },
+    })
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_progress_is_told_every_step_before_the_answer() {
+    let mut client = Client::initialized(Permission::Allow).await;
+    let arguments = json!({ "context": passage(), "edit": quick_edit() });
+    let params =
+        json!({ "name": "apply_self_edit", "arguments": arguments, "_meta": { "progressToken": "t" } });
+    client
+        .send(&json!({ "jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": params }).to_string())
+        .await;
+    let mut told = Vec::new();
+    let answer = loop {
+        let message = client.line().await;
+        if message["id"] == 9 {
+            break message;
+        }
+        assert_eq!(message["method"], "notifications/progress", "{message}");
+        let params = &message["params"];
+        assert_eq!((&params["progressToken"], &params["total"]), (&json!("t"), &json!(20.0)), "{message}");
+        told.push(params["progress"].as_f64().expect("a number"));
+    };
+    assert_eq!(told, (1..=20).map(f64::from).collect::<Vec<_>>());
+    let applied = &answer["result"]["structuredContent"];
+    assert_eq!((&applied["steps"], &applied["problems"]), (&json!(20), &json!([])), "{applied}");
+    assert_eq!(applied["loss"].as_array().map(Vec::len), Some(2), "{applied}");
+}
+
+#[tokio::test]
+async fn of_the_operators_budget_and_the_callers_the_smaller_number_holds() {
+    let tight = live_with(|options| options.budget.steps = 10);
+    let mut client = Client::initialized_with(tight).await;
+    let arguments = json!({ "context": passage(), "edit": quick_edit(), "budget": { "steps": 1_000_000 } });
+    let result = client.call("apply_self_edit", arguments).await;
+    let applied = &result["structuredContent"];
+    assert_eq!((&applied["verdict"], &applied["active"]), (&json!("refused"), &json!("base")), "{result}");
+    let mut client = Client::initialized(Permission::Allow).await;
+    let arguments = json!({ "context": passage(), "edit": quick_edit(), "budget": { "steps": 10 } });
+    let result = client.call("apply_self_edit", arguments).await;
+    assert_eq!(result["structuredContent"]["reason"], applied["reason"], "{result}");
+    insta::assert_snapshot!(applied["reason"].as_str().expect("a reason"), @"");
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_try_again() {
+    let mut client = Client::initialized_with(live_with(|options| options.queue = 0)).await;
+    let result = client.call("apply_self_edit", json!({ "context": passage(), "edit": quick_edit() })).await;
+    assert_eq!(result["isError"], false, "{result}");
+    let applied = &result["structuredContent"];
+    assert_eq!(
+        (&applied["verdict"], &applied["retry_after_seconds"]),
+        (&json!("busy"), &json!(1)),
+        "{result}"
+    );
+}
+
+#[tokio::test]
+async fn where_the_operator_is_asked_a_call_waits_for_the_answer() {
+    let mut client = Client::initialized(Permission::Ask).await;
+    let live = client.live.clone();
+    let operator = tokio::spawn(async move {
+        let mut trace = live.trace();
+        while let Some(event) = trace.next().await {
+            if let (Happened::AwaitingApproval, Some(edit)) = (&event.what, &event.edit) {
+                return live.approve(edit, false).expect("it waits");
+            }
+        }
+    });
+    // The operator listens before the call begins.
+    tokio::task::yield_now().await;
+    let result = client.call("apply_self_edit", json!({ "context": passage(), "edit": quick_edit() })).await;
+    operator.await.expect("no panic");
+    let applied = &result["structuredContent"];
+    assert_eq!(
+        (&applied["verdict"], &applied["reason"]),
+        (&json!("refused"), &json!("it was not approved")),
+        "{result}"
+    );
 }
 
 /// Serves the tools over HTTP; gives the address.

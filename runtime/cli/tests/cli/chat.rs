@@ -35,7 +35,26 @@ fn what_a_line_cannot_do_is_told_and_the_conversation_goes_on() {
     let environment = TestEnvironment::new();
     let script = "/edit\n/read nothing.json\n/redo\n/undo\n/adapters\n/log\n/quit\nnever read\n";
     let output = environment.run(&["chat"], script);
-    insta::assert_snapshot!(output.to_string(), @"");
+    insta::assert_snapshot!(output.to_string(), @r"
+    exit code: 0
+    ----- stdout
+    pup-facts ([DIGEST]), active: base; /help lists the commands
+    > /edit
+    > /read nothing.json
+    > /redo
+    > /undo
+    > /adapters
+      base  active
+    > /log
+    > /quit
+    ----- stderr
+    error: nothing was read yet
+    hint: `/read FILE` reads a puzzle or a passage
+    error: cannot read `nothing.json`: No such file or directory (os error 2)
+    error: there is no command `/redo`
+    hint: /help lists the commands
+    error: nothing to roll back: no generation of the base model [DIGEST] is active
+    ");
 }
 
 #[test]
@@ -117,7 +136,7 @@ fn a_passage_is_read_learned_after_a_yes_and_forgotten_by_undo() {
         trace.lines().map(|line| serde_json::from_str(line).expect("an event")).collect();
     let mut names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
     names.dedup();
-    insta::assert_snapshot!(names.join(" "), @"");
+    insta::assert_snapshot!(names.join(" "), @"triggered queued proposed awaiting_approval refused triggered proposed awaiting_approval approved queued dataset evaluated training_step evaluated kept moved");
 }
 
 #[test]
