@@ -122,10 +122,11 @@ impl From<StepError> for CommandError {
             StepError::Refused(_) => {
                 CommandError::of(Kind::Input, &error).hint("`selkie schema` prints what a self-edit may say")
             }
-            StepError::OverBudget { .. } | StepError::Abandoned => CommandError::of(Kind::No, &error),
-            StepError::NotReplayable { .. } | StepError::Context(_) | StepError::Schema(_) => {
-                CommandError::of(Kind::Input, &error)
-            }
+            StepError::NotReplayable { .. }
+            | StepError::Context(_)
+            | StepError::Schema(_)
+            | StepError::OverBudget { .. } => CommandError::of(Kind::Input, &error),
+            StepError::Abandoned => CommandError::of(Kind::No, &error),
             StepError::Learn(learn) => CommandError::from(learn),
             StepError::Tool(tool) => CommandError::from(tool),
             StepError::Store(store) => CommandError::from(store),

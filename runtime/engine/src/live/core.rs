@@ -125,17 +125,18 @@ impl Core {
             self.runtime.accept(text, learn.domain())?;
         }
         self.measurable(&request)?;
-        if self.queue.is_full() {
+        let budget = self.options.budget.narrowed(request.budget);
+        if budget.edits == 0 {
+            return Err(LiveError::Request(
+                "the budget of self-edits is 0; nothing may be trained".to_owned(),
+            ));
+        }
+        // Those that wait for approval are as many at most.
+        if self.queue.is_full() || locked(&self.edits).parked() >= self.options.queue.max(1) {
             return Err(self.busy());
         }
         let id = format!("edit-{}", self.number());
-        let job = Job {
-            id: id.clone(),
-            budget: self.options.budget.narrowed(request.budget),
-            request,
-            start,
-            origin,
-        };
+        let job = Job { id: id.clone(), budget, request, start, origin };
         self.enter(&job);
         let waits = permission == Permission::Ask && matches!(job.request.edit, EditText::Given(_));
         if waits {
@@ -228,6 +229,9 @@ impl Core {
 
     /// Says whether an edit that waits may run.
     pub(super) fn approve(&self, edit: &str, allow: bool) -> Result<(), LiveError> {
+        if allow && self.queue.is_full() {
+            return Err(self.busy());
+        }
         let job = {
             let mut edits = locked(&self.edits);
             edits.status(edit)?;

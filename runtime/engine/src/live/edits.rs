@@ -135,6 +135,11 @@ impl Edits {
         self.parked.push_back((until_ms, job));
     }
 
+    /// Edits that wait for approval.
+    pub(super) fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
     pub(super) fn unpark(&mut self, id: &str) -> Option<Job> {
         let place = self.parked.iter().position(|(_, job)| job.id == id)?;
         self.parked.remove(place).map(|(_, job)| job)

@@ -10,6 +10,7 @@ use selkie_learn::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::LiveError;
 use super::adapters::Chosen;
 use super::core::{Core, EditOver, Origin};
 use super::reply::{End, EndReason, Piece};
@@ -338,18 +339,25 @@ impl<'c> Talk<'c> {
         streams.pause(self.number);
         self.phase = Phase::Editing { since: Instant::now(), marker, call };
         self.proposals += 1;
-        if let Err(message) = self.submit(trigger, edit) {
-            self.tell(Happened::Refused { problems: Vec::new(), message: message.clone() });
+        if let Err(error) = self.submit(trigger, edit) {
+            let message = brief(&error.to_string());
+            let problems = match error {
+                LiveError::Refused(problems) => problems.0,
+                _ => Vec::new(),
+            };
+            self.tell(Happened::Refused { problems, message: message.clone() });
             self.core.count(|stats| stats.refused += 1);
             self.go_on(None, &format!("refused: {message}"), streams);
         }
     }
 
-    fn submit(&mut self, trigger: Trigger, edit: EditText) -> Result<(), String> {
+    fn submit(&mut self, trigger: Trigger, edit: EditText) -> Result<(), LiveError> {
+        let no = |why: &str| LiveError::Request(why.to_owned());
         if self.budget.edits == 0 || self.proposals > PROPOSALS_MAX {
-            return Err("the budget of self-edits of this request is used up; go on without".to_owned());
+            return Err(no("the budget of self-edits of this request is used up; go on without"));
         }
-        let context = self.context.clone().ok_or("there is nothing here to learn from; go on without")?;
+        let context = self.context.clone();
+        let context = context.ok_or_else(|| no("there is nothing here to learn from; go on without"))?;
         let request = EditRequest {
             context,
             edit,
@@ -363,8 +371,7 @@ impl<'c> Talk<'c> {
             fresh: false,
         };
         let origin = Origin { number: self.number, request: self.id.clone(), reply: self.reply.clone() };
-        let submitted = self.core.submit(request, self.chosen.clone(), Some(origin));
-        submitted.map(drop).map_err(|error| brief(&error.to_string()))
+        self.core.submit(request, self.chosen.clone(), Some(origin)).map(drop)
     }
 
     /// An edit of this request ended.

@@ -183,6 +183,10 @@ fn proposed(core: &Core, job: &Job, text: &str, attempt: u32) {
 /// One edit from beginning to end.
 fn edit(core: &Core, store: &mut Store, mut job: Job) {
     let began = Instant::now();
+    let gone = job.origin.as_ref().is_some_and(|origin| origin.reply.is_closed());
+    if gone && job.request.scope == Scope::Request {
+        return core.deny(job, "the request that it was for has gone");
+    }
     if job.request.scope == Scope::Global {
         // Edits before this one may have moved it.
         match core.adapters.choose(&AdapterChoice::Active, None, job.origin.is_some(), core.now_ms()) {
