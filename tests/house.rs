@@ -56,11 +56,12 @@ const FENCED: [(&str, &[&str]); 19] = [
 ];
 
 /// Every generated file in `schemas`, and the test source that regenerates and compares it.
-const GENERATED: [(&str, &str); 4] = [
+const GENERATED: [(&str, &str); 5] = [
     ("schemas/self-edit.v1.json", "runtime/edit/tests/it/schemas.rs"),
     ("schemas/plugin-manifest.v1.json", "runtime/tools/src/manifest.rs"),
     ("schemas/adapt-report.v1.json", "runtime/engine/src/report.rs"),
     ("schemas/trace-event.v1.json", "runtime/engine/src/live/trace.rs"),
+    ("schemas/openapi.v1.json", "runtime/serve/src/document.rs"),
 ];
 
 /// Folders whose Rust code the rules are about.

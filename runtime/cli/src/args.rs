@@ -3,6 +3,7 @@
 mod agent;
 mod outer;
 mod plugin;
+mod serve;
 mod text;
 
 use std::path::PathBuf;
@@ -15,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
-pub(crate) use self::agent::{ChatArgs, LiveArgs, McpArgs};
+pub(crate) use self::agent::{AgentArgs, ChatArgs, McpArgs};
 pub(crate) use self::outer::{CompareArgs, EvalArgs, OuterArgs, OuterCommand, ReportArgs, RestEmArgs};
 pub(crate) use self::plugin::{
     PluginBenchArgs, PluginBuildArgs, PluginCheckArgs, PluginCommand, PluginInspectArgs, PluginNewArgs,
     PluginPackArgs, PluginRunArgs, PluginTestArgs, PluginVerifyArgs, StarterLanguage,
 };
+pub(crate) use self::serve::{LiveArgs, ServeArgs};
 pub(crate) use self::text::{GenerateArgs, GrammarArgs, LengthArgs, ScoreArgs, TextModelArgs, TrainArgs};
 
 /// Self-editing language models: adapt a model to a puzzle or a passage by a self-edit it writes itself
@@ -82,6 +84,8 @@ pub(crate) enum Command {
     Score(ScoreArgs),
     /// Merge an adapter, or several by weight, into the files of a model
     Merge(MergeArgs),
+    /// Serve a model that may edit itself: OpenAI's API, self-edits, tools for other agents, and a page
+    Serve(ServeArgs),
     /// Talk with a model that may edit itself, and watch it
     Chat(ChatArgs),
     /// Offer self-edits to another model as MCP tools, on stdin and stdout

@@ -1,13 +1,13 @@
 //! One command a file.
 
 mod adapt;
+mod agent;
 mod bench;
 mod chat;
 mod doctor;
 mod edit;
 mod export;
 mod generate;
-mod live;
 mod log;
 mod mcp;
 mod merge;
@@ -19,6 +19,7 @@ mod rest_em;
 mod rollback;
 mod schema;
 mod score;
+mod serve;
 mod show;
 mod text;
 mod tool;
@@ -54,6 +55,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Mcp(args) => mcp::run(&args),
         Command::Worker(command) => Ok(worker::run(command)),

@@ -9,6 +9,7 @@ use selkie_edit::ContextError;
 use selkie_engine::StepError;
 use selkie_engine::live::LiveError;
 use selkie_learn::LearnError;
+use selkie_serve::ServeError;
 use selkie_tools::ToolError;
 
 /// Whose turn it is.
@@ -134,15 +135,6 @@ impl From<StepError> for CommandError {
     }
 }
 
-impl From<LiveError> for CommandError {
-    fn from(error: LiveError) -> CommandError {
-        match error {
-            LiveError::Step(step) => CommandError::from(step),
-            other => CommandError::of(Kind::Input, &other),
-        }
-    }
-}
-
 impl From<&LearnError> for CommandError {
     fn from(error: &LearnError) -> CommandError {
         match error {
@@ -183,6 +175,32 @@ impl From<&selkie_store::Error> for CommandError {
 impl From<selkie_store::Error> for CommandError {
     fn from(error: selkie_store::Error) -> CommandError {
         CommandError::from(&error)
+    }
+}
+
+impl From<LiveError> for CommandError {
+    fn from(error: LiveError) -> CommandError {
+        match error {
+            LiveError::Step(step) => CommandError::from(step),
+            LiveError::Refused(refused) => CommandError::from(StepError::from(refused)),
+            other => CommandError::of(Kind::Input, &other),
+        }
+    }
+}
+
+impl From<ServeError> for CommandError {
+    fn from(error: ServeError) -> CommandError {
+        let input = CommandError::of(Kind::Input, &error);
+        match error {
+            ServeError::NoToken { .. } => input.hint(
+                "put a secret of 16 characters or more in a file and pass --token-file, or in the variable \
+                 SELKIE_TOKEN; or listen on 127.0.0.1",
+            ),
+            ServeError::Listen { .. } => {
+                input.hint("choose another with --address; port 0 is any that is free")
+            }
+            ServeError::BadToken | ServeError::Adapters { .. } => input,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{DeviceArg, For, GrantArgs, HomeArgs, ModelArgs};
 
 /// The model, its tools, its home, and what its self-edits may use.
 #[derive(Debug, Args)]
-pub(crate) struct LiveArgs {
+pub(crate) struct AgentArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Which bundled model, where none is named
@@ -31,23 +31,23 @@ pub(crate) struct LiveArgs {
 pub(crate) struct BudgetArgs {
     /// Self-edits that may be trained for one answer
     #[arg(long, value_name = "EDITS", default_value_t = Budget::default().edits)]
-    pub(crate) edit_limit: u32,
+    pub(crate) budget_edits: u32,
     /// Optimiser steps of these
     #[arg(long, value_name = "STEPS", default_value_t = Budget::default().steps)]
-    pub(crate) step_limit: u64,
+    pub(crate) budget_steps: u64,
     /// Tokens that their training processes, over all epochs
     #[arg(long, value_name = "TOKENS", default_value_t = Budget::default().tokens)]
-    pub(crate) token_limit: u64,
+    pub(crate) budget_tokens: u64,
     /// Seconds of their training
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    pub(crate) second_limit: u32,
+    pub(crate) budget_seconds: u32,
 }
 
 /// `selkie mcp`.
 #[derive(Debug, Args)]
 pub(crate) struct McpArgs {
     #[command(flatten)]
-    pub(crate) live: LiveArgs,
+    pub(crate) live: AgentArgs,
     /// Whether the tools may change the model; a client asks its user, and no tool changes this
     #[arg(long, value_enum, default_value = "allow")]
     pub(crate) self_edits: AllowOrDeny,
@@ -66,7 +66,7 @@ pub(crate) enum AllowOrDeny {
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
     #[command(flatten)]
-    pub(crate) live: LiveArgs,
+    pub(crate) live: AgentArgs,
     /// Whether self-edits run: at once, after you said yes to each, or not
     #[arg(long, value_enum, default_value = "ask")]
     pub(crate) self_edits: Permitted,
@@ -95,7 +95,7 @@ pub(crate) enum Permitted {
     Deny,
 }
 
-impl LiveArgs {
+impl AgentArgs {
     /// The kind of context that the bundled model is for.
     pub(crate) fn domain(&self) -> Domain {
         match self.domain {
@@ -108,10 +108,10 @@ impl LiveArgs {
 impl From<&BudgetArgs> for Budget {
     fn from(args: &BudgetArgs) -> Budget {
         Budget {
-            edits: args.edit_limit,
-            steps: args.step_limit,
-            tokens: args.token_limit,
-            seconds: f64::from(args.second_limit),
+            edits: args.budget_edits,
+            steps: args.budget_steps,
+            tokens: args.budget_tokens,
+            seconds: f64::from(args.budget_seconds),
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio::task::{JoinHandle, block_in_place};
 use self::input::{Input, interrupted};
 use self::story::Story;
 use self::typed::{HELP, Typed};
-use super::live::{Needs, in_async, start};
+use super::agent::{Needs, in_async, start};
 use crate::args::ChatArgs;
 use crate::error::CommandError;
 use crate::{picture, settings};
@@ -237,8 +237,8 @@ impl Chat {
         let live = self.live.clone();
         let over = live.finished(edit);
         tokio::pin!(over);
-        let (mut story, mut warned) = (Story::new(), false);
-        let status = loop {
+        let (mut story, mut last, mut warned) = (Story::new(), 0, false);
+        loop {
             tokio::select! {
                 biased;
                 () = interrupted() => {
@@ -250,18 +250,19 @@ impl Chat {
                 }
                 Some(event) = trace.next() => {
                     if event.edit.as_deref() == Some(edit) {
+                        last = event.number;
                         self.tell(&mut story, &event).await?;
                     }
                 }
-                status = &mut over => break status?,
+                status = &mut over => {
+                    status?;
+                    break;
+                }
             }
-        };
-        // Its last event may be on its way.
-        while !story.has_ended(&status) {
-            let Some(event) = trace.next().await else { break };
-            if event.edit.as_deref() == Some(edit) {
-                super::print(&story.told(&event))?;
-            }
+        }
+        // What the trace had not brought yet.
+        for event in self.live.edit_events(edit)?.iter().filter(|event| event.number > last) {
+            super::print(&story.told(event))?;
         }
         Ok(Next::Line)
     }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::live::{Needs, in_async, start};
+use super::agent::{Needs, in_async, start};
 use crate::args::McpArgs;
 use crate::error::CommandError;
 

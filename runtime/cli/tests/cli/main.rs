@@ -20,8 +20,8 @@ mod merge;
 mod native;
 mod outer;
 mod plugin;
-#[path = "../../../serve/tests/support/python.rs"]
 mod python;
+mod serve;
 mod support;
 mod text;
 mod train;

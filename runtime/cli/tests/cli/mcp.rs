@@ -6,28 +6,42 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::python::python_with;
+use crate::serve::Serving;
 use crate::support::{TestEnvironment, repository};
 
-#[test]
-fn the_official_python_client_goes_through_a_whole_cycle_over_stdio() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let Some(python) = python_with("mcp", folder) else { return };
-    let environment = TestEnvironment::new();
-    // The client starts the server with few of its own variables, so the arguments say where things are.
-    let home = environment.path("home").display().to_string();
+/// The version of the package that is driven here.
+const MCP: &str = "mcp==2.3.0";
+
+/// What the official client saw of a whole cycle over a transport: an address, or a command.
+fn cycle(python: &Path, transport: &[&str]) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/mcp_client.py");
     let mut command = Command::new(python);
-    command.arg(repository().join("runtime/serve/tests/drive_mcp.py")).arg(repository().join("examples"));
-    command.arg(env!("CARGO_BIN_EXE_selkie")).args(["mcp", "--home", &home]);
+    command.arg(script).arg(repository().join("examples")).args(transport);
     let output = command.stdin(Stdio::null()).output().expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut seen: Value = serde_json::from_slice(&output.stdout).expect("a document");
     // How many notifications a client tells of before it reads the answer is its own affair.
     let told = seen.as_object_mut().and_then(|seen| seen.shift_remove("progress")).expect("a number");
     assert!(told.as_u64() > Some(0), "{told}");
-    insta::assert_snapshot!(seen.to_string(), @r#"{"tools":["self_edit_schema","check_self_edit","apply_self_edit","list_tools","score","generate","log","rollback"],"schema_has":["data","reason","training","version"],"problems":[["unknown_field","/more"],["unknown_tool","/data/tools/0/tool"]],"refused":["refused",true],"valid":true,"applied":{"verdict":"kept","generation":"g1","active":"g1","entry":"e1","steps":20},"has_learned":true,"said":["base","stop"],"has_tools":true,"back":["g1","base"],"log":["rollback","kept"],"active":"base"}"#);
+    seen
+}
+
+#[test]
+fn the_official_python_client_goes_through_a_whole_cycle_over_both_transports() {
+    let Some(python) = python_with(MCP) else { return };
+    let environment = TestEnvironment::new();
+    // The client starts the server with few of its own variables, so the arguments say where things are.
+    let home = environment.path("home").display().to_string();
+    let seen = cycle(&python, &[env!("CARGO_BIN_EXE_selkie"), "mcp", "--home", &home]);
+    insta::assert_snapshot!(seen.to_string(), @"");
     let log = environment.log(&home);
     assert_eq!(log["active"], json!([]));
     assert_eq!(log["entries"].as_array().map(Vec::len), Some(2));
+
+    let environment = TestEnvironment::new();
+    let server = Serving::start(&environment, &["--self-edits", "allow"]);
+    let over_http = cycle(&python, &[&format!("http://{}/mcp", server.address)]);
+    assert_eq!(over_http, seen);
 }
 
 #[test]

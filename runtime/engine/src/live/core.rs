@@ -102,8 +102,24 @@ impl Core {
 
     /// Tells an event of an edit: to everybody, to the edit's own list, and to the request that it belongs to.
     pub(super) fn tell_edit(&self, edit: &str, origin: Option<&Origin>, what: Happened) {
-        let event = self.hub.tell(origin.map(|origin| origin.request.as_str()), Some(edit), what);
-        locked(&self.edits).add_event(edit, event.clone());
+        self.tell_change(edit, origin, what, |_| ());
+    }
+
+    /// The same with a change of what is known of the edit: nobody sees one without the other.
+    pub(super) fn tell_change(
+        &self,
+        edit: &str,
+        origin: Option<&Origin>,
+        what: Happened,
+        change: impl FnOnce(&mut EditStatus),
+    ) {
+        let event = {
+            let mut edits = locked(&self.edits);
+            edits.change(edit, change);
+            let event = self.hub.tell(origin.map(|origin| origin.request.as_str()), Some(edit), what);
+            edits.add_event(edit, event.clone());
+            event
+        };
         if let Some(origin) = origin {
             let _ = origin.reply.send(Piece::Event(event));
         }
@@ -263,18 +279,18 @@ impl Core {
 
     /// An edit ended before there was anything to measure.
     pub(super) fn over(&self, edit: &str, origin: Option<&Origin>, state: EditState, reason: String) {
-        locked(&self.edits).change(edit, |status| {
-            (status.state, status.reason) = (state, Some(reason.clone()));
-        });
+        let message = reason.clone();
         let what = match state {
-            EditState::Failed => Happened::Failed { message: reason },
-            _ => Happened::Refused { problems: Vec::new(), message: reason },
+            EditState::Failed => Happened::Failed { message },
+            _ => Happened::Refused { problems: Vec::new(), message },
         };
         self.count(|stats| match state {
             EditState::Failed => stats.edit_failures += 1,
             _ => stats.refused += 1,
         });
-        self.tell_edit(edit, origin, what);
+        self.tell_change(edit, origin, what, |status| {
+            (status.state, status.reason) = (state, Some(reason));
+        });
     }
 
     /// Wakes the request in the middle of which an edit was proposed.

@@ -348,12 +348,7 @@ fn ended(core: &Core, job: &Job, outcome: Outcome, seconds: f64) {
         core.adapters.set_session(session, kept.clone(), core.now_ms(), millis(time_to_live));
     }
     let state = if kept.is_some() { EditState::Kept } else { EditState::Discarded };
-    locked(&core.edits).change(&job.id, |status| {
-        status.state = state;
-        status.reason = Some(reason.clone());
-        status.generation = kept.as_ref().map(|kept| kept.name.clone());
-        status.entry = Some(outcome.entry.to_string());
-    });
+    let why = reason.clone();
     core.count(|stats| match outcome.decision.verdict {
         Verdict::Kept => stats.kept += 1,
         Verdict::Discarded => stats.discarded += 1,
@@ -370,7 +365,12 @@ fn ended(core: &Core, job: &Job, outcome: Outcome, seconds: f64) {
             (Happened::RolledBack { reason }, message)
         }
     };
-    core.tell_edit(&job.id, job.origin.as_ref(), what);
+    core.tell_change(&job.id, job.origin.as_ref(), what, |status| {
+        status.state = state;
+        status.reason = Some(why);
+        status.generation = kept.as_ref().map(|kept| kept.name.clone());
+        status.entry = Some(outcome.entry.to_string());
+    });
     wake(core, job, kept, message, used);
 }
 
@@ -394,9 +394,6 @@ fn failed(core: &Core, store: &mut Store, job: &Job, error: StepError, text: Opt
             locked(&core.edits).change(&job.id, |status| status.entry = Some(entry.to_string()));
         }
     }
-    locked(&core.edits).change(&job.id, |status| {
-        (status.state, status.reason) = (state, Some(message.clone()));
-    });
     let what = match state {
         EditState::Refused => Happened::Refused { problems: problems.0, message: message.clone() },
         _ => Happened::Failed { message: message.clone() },
@@ -405,7 +402,9 @@ fn failed(core: &Core, store: &mut Store, job: &Job, error: StepError, text: Opt
         EditState::Refused => stats.refused += 1,
         _ => stats.edit_failures += 1,
     });
-    core.tell_edit(&job.id, job.origin.as_ref(), what);
+    core.tell_change(&job.id, job.origin.as_ref(), what, |status| {
+        (status.state, status.reason) = (state, Some(message.clone()));
+    });
     wake(core, job, None, message, Used { edits: 1, ..Used::default() });
 }
 

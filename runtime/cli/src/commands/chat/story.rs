@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::ProgressBar;
 use selkie_edit::{Answer, ItemReport};
-use selkie_engine::live::{Answered, EditStatus, GateScores, Happened, TraceEvent, Trigger, When};
+use selkie_engine::live::{Answered, GateScores, Happened, TraceEvent, Trigger, When};
 use serde_json::Value;
 
 use crate::commands::adapt::compared;
@@ -23,13 +23,11 @@ pub(super) struct Story {
     bar: Option<ProgressBar>,
     /// Whether the line that is being written has a part of the answer on it.
     mid_line: bool,
-    /// What was told last.
-    last: Option<Happened>,
 }
 
 impl Story {
     pub(super) fn new() -> Story {
-        Story { losses: Vec::new(), before: None, bar: None, mid_line: false, last: None }
+        Story { losses: Vec::new(), before: None, bar: None, mid_line: false }
     }
 
     /// A part of the answer was shown.
@@ -46,23 +44,12 @@ impl Story {
             }
             what => self.text(what),
         };
-        self.last = Some(event.what.clone());
         if text.is_empty() {
             return text;
         }
         let begin = if std::mem::take(&mut self.mid_line) { "\n" } else { "" };
         text.lines()
             .fold(begin.to_owned(), |told, line| format!("{told}  {line}").trim_end().to_owned() + "\n")
-    }
-
-    /// Whether the last thing that was told is how the edit ended.
-    pub(super) fn has_ended(&self, status: &EditStatus) -> bool {
-        match &self.last {
-            Some(Happened::Kept { .. } | Happened::RolledBack { .. } | Happened::Failed { .. }) => true,
-            // A refused try of the model has other words than the refusal of the whole.
-            Some(Happened::Refused { message, .. }) => status.reason.as_ref() == Some(message),
-            _ => false,
-        }
     }
 
     fn text(&mut self, what: &Happened) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use selkie_engine::live::{Live, LiveOptions, Permission};
 use selkie_engine::{Runtime, model_files};
 
-use crate::args::LiveArgs;
+use crate::args::AgentArgs;
 use crate::error::CommandError;
 use crate::settings;
 
@@ -22,7 +22,7 @@ pub(super) struct Needs {
 }
 
 /// Opens the model and starts the runtime.
-pub(super) fn start(args: &LiveArgs, needs: Needs) -> Result<Live, CommandError> {
+pub(super) fn start(args: &AgentArgs, needs: Needs) -> Result<Live, CommandError> {
     let files = model_files(args.model.model.as_deref(), args.domain())?;
     let runtime = Runtime::open_on(&files, args.plugins.options(), &args.device.device.resolve()?)?;
     let options = LiveOptions {

@@ -1,0 +1,8 @@
+//! The page of a running server.
+
+use axum::Router;
+
+/// `/` and `/page/*`.
+pub(crate) fn router() -> Router {
+    Router::new()
+}

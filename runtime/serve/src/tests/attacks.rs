@@ -1,0 +1,244 @@
+//! What clients do that mean no good, or do not know better.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::support::{Room, exchange};
+use crate::options::{Limits, Token};
+
+const TOKEN: &str = "correct-horse-battery";
+
+#[tokio::test]
+async fn without_the_token_nothing_is_said_but_that_one_is_needed() {
+    let mut room = Room::new();
+    room.options.token = Some(Token::new(TOKEN).expect("a token"));
+    room.options.address = ([0, 0, 0, 0], 8377).into();
+    let status = async |path: &str, authorization: Option<&str>| {
+        let request = Request::get(path).header("host", "models.example");
+        let request = match authorization {
+            Some(presented) => request.header("authorization", presented),
+            None => request,
+        };
+        room.call(request, Body::empty()).await.status.as_u16()
+    };
+    let bearer = format!("Bearer {TOKEN}");
+    for path in
+        ["/v1/models", "/v1/self_edits", "/v1/events", "/metrics", "/openapi.json", "/nothing", "/mcp"]
+    {
+        for presented in
+            [None, Some("Bearer wrong"), Some("Bearer "), Some(TOKEN), Some("Basic Y29ycmVjdA==")]
+        {
+            assert_eq!(status(path, presented).await, 401, "{path} {presented:?}");
+        }
+    }
+    for (path, presented, expected) in [
+        ("/healthz", None, 200),
+        ("/v1/models", Some(bearer.as_str()), 200),
+        ("/v1/models", Some(&*bearer.replace("Bearer", "bearer")), 200),
+        ("/nothing", Some(&bearer), 404),
+    ] {
+        assert_eq!(status(path, presented).await, expected, "{path} {presented:?}");
+    }
+    let answer = room.call(Request::get("/v1/models"), Body::empty()).await;
+    assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    assert_eq!(answer.error(), (401, "invalid_api_key".to_owned()));
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_gets_nothing_from_a_server_on_loopback() {
+    let room = Room::new();
+    for (host, origin, expected) in [
+        ("127.0.0.1:8377", None, 200),
+        ("localhost:8377", Some("http://localhost:8377"), 200),
+        ("attacker.example:8377", None, 403),
+        ("127.0.0.1:8377", Some("http://attacker.example"), 403),
+        ("127.0.0.1:8377", Some("null"), 403),
+    ] {
+        let request = Request::get("/v1/models").header("host", host);
+        let request = match origin {
+            Some(origin) => request.header("origin", origin),
+            None => request,
+        };
+        let answer = room.call(request, Body::empty()).await;
+        assert_eq!(answer.status.as_u16(), expected, "{host} {origin:?}");
+    }
+    // What a form can send without asking first.
+    let form = Request::post("/v1/self_edits/rollback").header("content-type", "text/plain");
+    let answer = room.call(form, Body::from(r#"{"to": "base"}"#)).await;
+    assert_eq!(answer.status.as_u16(), 415, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn bodies_that_are_too_large_are_refused_and_never_held() {
+    const HUNDRED_MEGABYTES: usize = 100_000_000;
+    let room = Room::new();
+    let server = room.listen().await;
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Connection: close\r\n";
+    // It is said beforehand, and sent all the same.
+    let mut stream = server.connect().await;
+    let mut announced = format!("{head}Content-Length: {HUNDRED_MEGABYTES}\r\n\r\n").into_bytes();
+    announced.resize(announced.len() + HUNDRED_MEGABYTES, b'x');
+    let answer = exchange(&mut stream, &announced).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("body_too_large"), "{answer}");
+    // The client waits for a word before it sends.
+    let mut stream = server.connect().await;
+    let expecting = format!("{head}Expect: 100-continue\r\nContent-Length: {HUNDRED_MEGABYTES}\r\n\r\n");
+    let answer = exchange(&mut stream, expecting.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    // It is not said how much comes.
+    let mut stream = server.connect().await;
+    let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
+    (0..HUNDRED_MEGABYTES / 0x10000).for_each(|_| chunked.extend(&chunk));
+    chunked.extend(b"0\r\n\r\n");
+    let answer = exchange(&mut stream, &chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn slow_clients_are_not_waited_for() {
+    let mut room = Room::new();
+    room.options.limits =
+        Limits { head: Duration::from_millis(100), body: Duration::from_millis(100), ..Limits::default() };
+    let server = room.listen().await;
+    // Half a head, for ever.
+    let mut stream = server.connect().await;
+    assert_eq!(exchange(&mut stream, b"GET /healthz HTTP/1.1\r\nHo").await, "");
+    // Nothing at all.
+    let mut stream = server.connect().await;
+    assert_eq!(exchange(&mut stream, b"").await, "");
+    // A body that never comes.
+    let mut stream = server.connect().await;
+    let half = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+    let answer = exchange(&mut stream, half).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    // All others are served.
+    let mut stream = server.connect().await;
+    let answer =
+        exchange(&mut stream, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("{\"status\":\"ok\"}"), "{answer}");
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_one_to_end() {
+    let mut room = Room::new();
+    room.options.limits = Limits { connections: 1, head: Duration::from_millis(200), ..Limits::default() };
+    let server = room.listen().await;
+    let mut first = server.connect().await;
+    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.expect("an answer");
+    // The first is idle now, and ends when its time is over.
+    let mut second = server.connect().await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&mut second, request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn paths_lead_nowhere_but_into_the_operators_folder() {
+    let mut room = Room::new();
+    let load = async |room: &Room, path: &str| {
+        room.post("/v1/load_lora_adapter", &json!({ "lora_name": "mine", "lora_path": path })).await.error()
+    };
+    assert_eq!(load(&room, "poetry").await, (403, "no_adapters_folder".to_owned()));
+    let folder = room.home.path().join("adapters");
+    std::fs::create_dir_all(folder.join("poetry")).expect("a folder");
+    room.options.adapters = Some(folder);
+    for path in ["..", "../home", "poetry/../../home", "/etc", "/", "", "none", "%2e%2e"] {
+        assert_eq!(load(&room, path).await, (400, "no_such_folder".to_owned()), "{path}");
+    }
+    for path in
+        ["/v1/self_edits/..%2f..%2fledger", "/v1/models/..%2F..%2Fetc%2Fpasswd", "/page/..%2f..%2fCargo.toml"]
+    {
+        assert_eq!(room.get(path).await.status.as_u16(), 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
+    let room = Room::new();
+    for (path, body, complaint) in [
+        ("/v1/completions", "", "the body is not what is expected here"),
+        ("/v1/completions", "{\"prompt\": ", "EOF while parsing"),
+        ("/v1/completions", "[]", "the body is not what is expected here"),
+        ("/v1/completions", r#"{"prompt": [1, 2]}"#, "token ids are not taken"),
+        ("/v1/completions", r#"{"prompt": "x", "n": 0}"#, "there may be 1 to 32"),
+        ("/v1/completions", r#"{"prompt": "x", "n": 18446744073709551615}"#, "there may be 1 to 32"),
+        ("/v1/completions", r#"{"prompt": "x", "max_tokens": -1}"#, "the body is not what is expected here"),
+        ("/v1/completions", r#"{"prompt": "x", "self_edit": {"budget": {"seconds": -1}}}"#, "budget.seconds"),
+        ("/v1/completions", r#"{"prompt": "x", "self_edit": {"grant": "all"}}"#, "unknown field `grant`"),
+        ("/v1/self_edits", r#"{"context": {}}"#, "neither a puzzle"),
+        ("/v1/self_edits", r#"{"context": {"train": []}}"#, "`test` is missing"),
+        ("/v1/self_edits", r#"{"context": {}, "scope": "session"}"#, "`session` goes with"),
+        (
+            "/v1/self_edits/check",
+            r#"{"edit": 3, "domain": "passage"}"#,
+            "a self-edit: text, or a JSON object",
+        ),
+        ("/v1/self_edits/check", r#"{"edit": "", "domain": "poem"}"#, "unknown variant `poem`"),
+    ] {
+        let request = Request::post(path).header("content-type", "application/json");
+        let answer = room.call(request, Body::from(body)).await;
+        assert_eq!(answer.status.as_u16(), 400, "{path} {body}: {}", answer.text);
+        assert!(answer.text.contains(complaint), "{path} {body}: {}", answer.text);
+    }
+    let deep = "[".repeat(100_000);
+    let request = Request::post("/v1/self_edits/check").header("content-type", "application/json");
+    assert_eq!(room.call(request, Body::from(deep)).await.status.as_u16(), 400);
+    assert_eq!(room.get("/v1/nothing").await.status.as_u16(), 404);
+    assert_eq!(room.get("/v1/completions").await.status.as_u16(), 405);
+    assert_eq!(room.get("/v1/ledger?limit=many").await.status.as_u16(), 400);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_connection() {
+    let mut room = Room::new();
+    room.options.limits = Limits { write: Duration::from_millis(200), ..Limits::default() };
+    let server = room.listen().await;
+    // Requests without end, and no answer is read: both directions fill up, and then nothing is taken any more.
+    let mut stream = server.connect().await;
+    let request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    let cut = async { while stream.write_all(&request).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), cut).await.expect("the server lets go");
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_ended_and_said_to_be() {
+    let mut room = Room::new();
+    room.options.limits = Limits { request: Duration::ZERO, ..Limits::default() };
+    let ask = json!({ "prompt": "The gem of", "max_tokens": 64 });
+    assert_eq!(room.post("/v1/completions", &ask).await.error(), (504, "request_timeout".to_owned()));
+    let stream = json!({ "prompt": "The gem of", "max_tokens": 64, "stream": true });
+    let told = room.post("/v1/completions", &stream).await.text;
+    assert!(told.contains("request_timeout") && told.ends_with("data: [DONE]\n\n"), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_answer() {
+    let room = Room::with(|options| options.max_tokens = 400);
+    let server = room.listen().await;
+    let mut trace = room.live.trace();
+    for stream in [false, true] {
+        let body = json!({ "prompt": "The gem of", "max_tokens": 400, "stream": stream }).to_string();
+        let mut client = server.connect().await;
+        let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        client.write_all(request.as_bytes()).await.expect("written");
+        while !trace.next().await.is_some_and(|event| event.to_line().contains("\"token\"")) {}
+        drop(client);
+        let end = loop {
+            let line = trace.next().await.expect("an end").to_line();
+            if line.contains("\"ended\"") {
+                break line;
+            }
+        };
+        assert!(end.contains("\"cancelled\""), "{end}");
+    }
+}
