@@ -33,7 +33,7 @@ fn the_official_python_client_goes_through_a_whole_cycle_over_both_transports() 
     // The client starts the server with few of its own variables, so the arguments say where things are.
     let home = environment.path("home").display().to_string();
     let seen = cycle(&python, &[env!("CARGO_BIN_EXE_selkie"), "mcp", "--home", &home]);
-    insta::assert_snapshot!(seen.to_string(), @"");
+    insta::assert_snapshot!(seen.to_string(), @r#"{"tools":["self_edit_schema","check_self_edit","apply_self_edit","list_tools","score","generate","log","rollback"],"schema_has":["data","reason","training","version"],"problems":[["unknown_field","/more"],["unknown_tool","/data/tools/0/tool"]],"refused":["refused",true],"valid":true,"applied":{"verdict":"kept","generation":"g1","active":"g1","entry":"e1","steps":20},"has_learned":true,"said":["base","stop"],"has_tools":true,"back":["g1","base"],"log":["rollback","kept"],"active":"base"}"#);
     let log = environment.log(&home);
     assert_eq!(log["active"], json!([]));
     assert_eq!(log["entries"].as_array().map(Vec::len), Some(2));
