@@ -383,7 +383,7 @@ async fn of_the_operators_budget_and_the_callers_the_smaller_number_holds() {
     let arguments = json!({ "context": passage(), "edit": quick_edit(), "budget": { "steps": 10 } });
     let result = client.call("apply_self_edit", arguments).await;
     assert_eq!(result["structuredContent"]["reason"], applied["reason"], "{result}");
-    insta::assert_snapshot!(applied["reason"].as_str().expect("a reason"), @"");
+    insta::assert_snapshot!(applied["reason"].as_str().expect("a reason"), @"the self-edit asks for 20 steps of training; the budget has 10 left: ask for fewer epochs, less data or a larger batch");
 }
 
 #[tokio::test]
