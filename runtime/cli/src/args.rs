@@ -1,5 +1,6 @@
 //! What the user typed.
 
+mod agent;
 mod outer;
 mod plugin;
 mod serve;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
+pub(crate) use self::agent::{AgentArgs, ChatArgs, McpArgs};
 pub(crate) use self::outer::{CompareArgs, EvalArgs, OuterArgs, OuterCommand, ReportArgs, RestEmArgs};
 pub(crate) use self::plugin::{
     PluginBenchArgs, PluginBuildArgs, PluginCheckArgs, PluginCommand, PluginInspectArgs, PluginNewArgs,
@@ -84,6 +86,10 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Serve a model that may edit itself: OpenAI's API, self-edits, tools for other agents, and a page
     Serve(ServeArgs),
+    /// Talk with a model that may edit itself, and watch it
+    Chat(ChatArgs),
+    /// Offer self-edits to another model as MCP tools, on stdin and stdout
+    Mcp(McpArgs),
     /// Be a process that selkie can kill
     #[command(subcommand, hide = true)]
     Worker(WorkerCommand),

@@ -1,12 +1,15 @@
 //! One command a file.
 
 mod adapt;
+mod agent;
 mod bench;
+mod chat;
 mod doctor;
 mod edit;
 mod export;
 mod generate;
 mod log;
+mod mcp;
 mod merge;
 mod plugin;
 mod pretrain;
@@ -53,6 +56,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Score(args) => score::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Mcp(args) => mcp::run(&args),
         Command::Worker(command) => Ok(worker::run(command)),
     }
 }

@@ -94,7 +94,7 @@ fn generated<T: schemars::JsonSchema>(id: &str) -> Value {
 /// Without `format: uint32` and its like, which no draft knows and some grammars refuse; and with a list of
 /// constants (how schemars writes a documented enum) as `enum`, for the same reason. Descriptions are on one
 /// line: where a comment was wrapped is no part of it.
-fn tidied(schema: Value) -> Value {
+pub fn tidied(schema: Value) -> Value {
     match schema {
         Value::Array(items) => items.into_iter().map(tidied).collect(),
         Value::Object(members) => {

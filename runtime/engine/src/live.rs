@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use selkie_edit::{Context, Domain, SelfEdit};
+use selkie_edit::{Context, Domain, Report, SelfEdit};
 use selkie_learn::calls::{Marker, SELF_EDIT_TOOL};
 use selkie_learn::pup::render::Prompt as Rendered;
 use selkie_learn::{Codec, Constraint, LearnError, StopStrings, spawn_on_own_threads};
@@ -479,6 +479,31 @@ impl Live {
         let chosen = core.adapters.choose(adapter, session, false, core.now_ms())?;
         let scored = core.runtime.model.likelihood(chosen.adapter.as_deref(), prompt, completion);
         Ok(scored.map_err(said)?.0)
+    }
+
+    /// How the model does on a context under an adapter, by what the gate of an edit would ask.
+    ///
+    /// # Errors
+    /// An adapter that nobody knows, and a context that the model does not understand or that has nothing to ask.
+    pub fn evaluate(
+        &self,
+        adapter: &AdapterChoice,
+        session: Option<&str>,
+        context: &Context,
+    ) -> Result<Report, LiveError> {
+        let core = self.core();
+        let chosen = core.adapters.choose(adapter, session, false, core.now_ms())?;
+        let asked = context.gated().asked;
+        core.runtime.model.evaluate_asked(chosen.adapter.as_deref(), &asked).map_err(said)
+    }
+
+    /// The name of the adapter that a request with this choice would be answered with now.
+    ///
+    /// # Errors
+    /// An adapter that nobody knows.
+    pub fn adapter_name(&self, adapter: &AdapterChoice, session: Option<&str>) -> Result<String, LiveError> {
+        let core = self.core();
+        Ok(core.adapters.choose(adapter, session, false, core.now_ms())?.name)
     }
 
     /// Loads a PEFT folder under a name. Loading the same name again replaces it; requests that run keep theirs.

@@ -147,7 +147,8 @@ impl App {
             .method_not_allowed_fallback(no_such_method)
             .with_state(self.clone())
             .merge(page::router())
-            .merge(mcp::router(self.live().clone()))
+            // Which hosts may ask is the guard's to say.
+            .merge(mcp::router(self.live().clone(), &[]))
             .layer(middleware::from_fn_with_state(self.clone(), guard::guard))
     }
 }

@@ -12,7 +12,7 @@ mod document;
 mod events;
 mod guard;
 mod ledger;
-mod mcp;
+pub mod mcp;
 mod metrics;
 mod openai;
 mod options;

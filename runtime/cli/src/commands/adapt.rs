@@ -151,7 +151,8 @@ fn comparison(before: &Report, after: &Report) -> String {
     before.items.iter().zip(&after.items).map(|(before, after)| compared(before, after, colour)).collect()
 }
 
-fn compared(before: &ItemReport, after: &ItemReport, colour: bool) -> String {
+/// One item with what the model said before and says now.
+pub(super) fn compared(before: &ItemReport, after: &ItemReport, colour: bool) -> String {
     let mark = match (before.solved, after.solved) {
         (false, true) => "now right",
         (true, true) => "right before and after",

@@ -47,11 +47,14 @@ fn as_text(reader: &Reader, entries: &[Entry]) -> Result<String, CommandError> {
     if text.is_empty() {
         text.push_str("active: the base models\n");
     }
-    for entry in entries {
-        let time = utc(entry.time_ms());
-        text.push_str(&format!("{:>5}  {time}  {}\n", entry.id.to_string(), line(entry)));
-    }
-    Ok(text)
+    Ok(text + &listed(entries))
+}
+
+/// A line an entry.
+pub(super) fn listed(entries: &[Entry]) -> String {
+    let line =
+        |entry: &Entry| format!("{:>5}  {}  {}\n", entry.id.to_string(), utc(entry.time_ms()), line(entry));
+    entries.iter().map(line).collect()
 }
 
 fn line(entry: &Entry) -> String {

@@ -5,6 +5,7 @@ mod adapt;
 mod arc_twelve;
 mod bad_input;
 mod bench;
+mod chat;
 #[cfg(unix)]
 mod compile;
 mod doctor;
@@ -13,11 +14,13 @@ mod edits_and_tools;
 mod guide;
 mod kill;
 mod ledger;
+mod mcp;
 mod merge;
 #[cfg(target_os = "linux")]
 mod native;
 mod outer;
 mod plugin;
+mod python;
 mod serve;
 mod support;
 mod text;

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::kill::PASSAGE;
+use crate::python::python_with;
 use crate::support::{TestEnvironment, example};
 
 /// The version of the package that is driven here.
@@ -140,38 +141,9 @@ pub(crate) fn quick(seed: usize) -> Value {
     })
 }
 
-/// A Python with the package, from a folder that is kept between runs.
-#[expect(clippy::print_stdout, reason = "a skipped test says why")]
-fn python() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(OPENAI);
-    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let ran = |command: &mut Command| {
-        let output = command.stdin(Stdio::null()).output();
-        match output {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    };
-    let has_it = |python: &Path| ran(Command::new(python).args(["-c", "import openai"]));
-    if has_it(&python).is_ok() {
-        return Some(python);
-    }
-    let made = ran(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-        .and_then(|()| ran(Command::new(&python).args(["-m", "pip", "install", "--quiet", OPENAI])))
-        .and_then(|()| has_it(&python));
-    match made {
-        Ok(()) => Some(python),
-        Err(error) => {
-            println!("skipped: no Python with {OPENAI} can be had: {error}");
-            None
-        }
-    }
-}
-
 #[test]
 fn the_official_openai_package_drives_a_whole_cycle() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with(OPENAI) else { return };
     let env = TestEnvironment::new();
     env.write("token", TOKEN);
     let server = Serving::start(&env, &["--token-file", "token"]);

@@ -335,7 +335,7 @@ impl<'c> Talk<'c> {
         streams: &mut Streams,
     ) {
         let call = matches!(edit, EditText::Given(_));
-        self.trace(Happened::Triggered { trigger, why });
+        self.tell(Happened::Triggered { trigger, why });
         streams.pause(self.number);
         self.phase = Phase::Editing { since: Instant::now(), marker, call };
         self.proposals += 1;
@@ -345,8 +345,7 @@ impl<'c> Talk<'c> {
                 LiveError::Refused(problems) => problems.0,
                 _ => Vec::new(),
             };
-            let event = self.trace(Happened::Refused { problems, message: message.clone() });
-            let _ = self.reply.send(Piece::Event(event));
+            self.tell(Happened::Refused { problems, message: message.clone() });
             self.core.count(|stats| stats.refused += 1);
             self.go_on(None, &format!("refused: {message}"), streams);
         }
@@ -427,8 +426,7 @@ impl<'c> Talk<'c> {
         if let Some(recomputed) = self.resume_stream(resumption, streams) {
             let (adapter, kv) = (self.chosen.name.clone(), self.terms.kv);
             let paused_seconds = since.elapsed().as_secs_f64();
-            let event = self.trace(Happened::Resumed { adapter, kv, recomputed, paused_seconds });
-            let _ = self.reply.send(Piece::Event(event));
+            self.tell(Happened::Resumed { adapter, kv, recomputed, paused_seconds });
         }
     }
 
@@ -511,6 +509,12 @@ impl<'c> Talk<'c> {
         };
         let _ = self.reply.send(Piece::End(end));
         self.phase = Phase::Ended;
+    }
+
+    /// Tells everybody, and the request itself.
+    fn tell(&self, what: Happened) {
+        let event = self.trace(what);
+        let _ = self.reply.send(Piece::Event(event));
     }
 
     fn trace(&self, what: Happened) -> super::TraceEvent {
