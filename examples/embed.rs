@@ -11,11 +11,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use selkie_edit::{Context, Domain, Passage, Question};
-use selkie_engine::live::{
-    Budget, EditRequest, EditState, EditText, GenerateRequest, Happened, Live, LiveOptions, Prompt, Trigger,
+use selkie_engine::embed::{
+    Budget, Context, Domain, EditRequest, EditState, EditText, GenerateRequest, Happened, Live, LiveOptions,
+    Passage, Prompt, Question, Runtime, Trigger, model_files,
 };
-use selkie_engine::{Runtime, model_files};
 
 /// The program's own trigger: the answer is not the one in the files.
 struct HelpDesk {

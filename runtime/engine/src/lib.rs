@@ -5,6 +5,7 @@
 //! crate), a terminal, HTTP, the time of day.
 
 pub mod decide;
+pub mod embed;
 mod error;
 mod event;
 mod host_model;

@@ -30,13 +30,19 @@ pub struct ModelFiles {
     /// Where they came from, for messages.
     pub origin: PathBuf,
     files: BTreeMap<String, Bytes>,
-    /// A PEFT folder's files, of the adapter that writes self-edits. Not part of the model's identity: it changes what
-    /// the model proposes, not what an edit does to it.
-    policy: Option<Vec<(String, Vec<u8>)>>,
+    /// Files of the PEFT folders inside of the model's, by folder. Not part of the model's identity: they change what
+    /// the model proposes and when, not what an edit does to it.
+    adapters: BTreeMap<&'static str, Vec<(String, Vec<u8>)>>,
 }
+
+/// Files by name that are part of the program.
+pub type StaticFiles<'a> = &'a [(&'a str, &'static [u8])];
 
 /// The folder, inside of a model's, of the adapter that writes its self-edits.
 pub const POLICY: &str = "policy";
+
+/// The same of the adapter under which the model answers with the marker of a self-edit what it cannot know.
+pub const ASKS: &str = "asks";
 
 /// Files that are read when they are there, beside the weights.
 const SMALL_FILES: [&str; 6] = [
@@ -64,20 +70,27 @@ impl ModelFiles {
             let bytes = Mapped::open(&dir.join(&name))?;
             files.insert(name, Bytes::Mapped(Arc::new(bytes)));
         }
-        let policy = dir.join(POLICY);
-        let policy = if policy.is_dir() { Some(crate::peft::files_of(&policy)?) } else { None };
-        Ok(ModelFiles { origin: dir.to_owned(), files, policy })
+        let mut adapters = BTreeMap::new();
+        for folder in [POLICY, ASKS] {
+            if dir.join(folder).is_dir() {
+                adapters.insert(folder, crate::peft::files_of(&dir.join(folder))?);
+            }
+        }
+        Ok(ModelFiles { origin: dir.to_owned(), files, adapters })
     }
 
-    /// Files that are already in memory, such as those of a bundled model, and those of its policy.
+    /// Files that are already in memory, such as those of a bundled model, and those of its adapters by folder.
     pub fn from_static(
         origin: &str,
-        files: &[(&str, &'static [u8])],
-        policy: &[(&str, &'static [u8])],
+        files: StaticFiles<'_>,
+        adapters: &[(&'static str, StaticFiles<'_>)],
     ) -> ModelFiles {
+        let owned = |files: StaticFiles<'_>| {
+            files.iter().map(|&(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()
+        };
+        let adapters = adapters.iter().map(|&(folder, files)| (folder, owned(files))).collect();
         let files = files.iter().map(|&(name, bytes)| (name.to_owned(), Bytes::Static(bytes))).collect();
-        let policy: Vec<_> = policy.iter().map(|&(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
-        ModelFiles { origin: origin.into(), files, policy: (!policy.is_empty()).then_some(policy) }
+        ModelFiles { origin: origin.into(), files, adapters }
     }
 
     /// The adapter that writes the model's self-edits, if it has learned to.
@@ -85,7 +98,19 @@ impl ModelFiles {
     /// # Errors
     /// As [`crate::peft::from_files`].
     pub fn policy(&self, config: &ModelConfig) -> Result<Option<Adapter>, LearnError> {
-        self.policy.as_deref().map(|files| crate::peft::from_files(config, files)).transpose()
+        self.adapter(POLICY, config)
+    }
+
+    /// The adapter under which the model asks for a self-edit where it cannot answer, if it has learned to.
+    ///
+    /// # Errors
+    /// As [`crate::peft::from_files`].
+    pub fn asks(&self, config: &ModelConfig) -> Result<Option<Adapter>, LearnError> {
+        self.adapter(ASKS, config)
+    }
+
+    fn adapter(&self, folder: &str, config: &ModelConfig) -> Result<Option<Adapter>, LearnError> {
+        self.adapters.get(folder).map(|files| crate::peft::from_files(config, files)).transpose()
     }
 
     /// A file's bytes.

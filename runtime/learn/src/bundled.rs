@@ -2,7 +2,7 @@
 
 use selkie_edit::Domain;
 
-use crate::base::ModelFiles;
+use crate::base::{ASKS, ModelFiles, POLICY};
 
 macro_rules! model {
     ($name:literal) => {
@@ -15,13 +15,16 @@ macro_rules! model {
     };
 }
 
-macro_rules! policy {
-    ($name:literal) => {
+macro_rules! adapter {
+    ($name:literal, $folder:literal) => {
         &[
-            ("adapter_config.json", include_bytes!(concat!("../pup/", $name, "/policy/adapter_config.json"))),
+            (
+                "adapter_config.json",
+                include_bytes!(concat!("../pup/", $name, "/", $folder, "/adapter_config.json")),
+            ),
             (
                 "adapter_model.safetensors",
-                include_bytes!(concat!("../pup/", $name, "/policy/adapter_model.safetensors")),
+                include_bytes!(concat!("../pup/", $name, "/", $folder, "/adapter_model.safetensors")),
             ),
         ]
     };
@@ -30,7 +33,13 @@ macro_rules! policy {
 /// The bundled model for a kind of context.
 pub fn files(domain: Domain) -> ModelFiles {
     match domain {
-        Domain::Passage => ModelFiles::from_static("pup-facts", model!("facts"), policy!("facts")),
-        Domain::Puzzle => ModelFiles::from_static("pup-puzzles", model!("puzzles"), policy!("puzzles")),
+        Domain::Passage => {
+            ModelFiles::from_static("pup-facts", model!("facts"), &[(POLICY, adapter!("facts", "policy"))])
+        }
+        Domain::Puzzle => ModelFiles::from_static(
+            "pup-puzzles",
+            model!("puzzles"),
+            &[(POLICY, adapter!("puzzles", "policy")), (ASKS, adapter!("puzzles", "asks"))],
+        ),
     }
 }

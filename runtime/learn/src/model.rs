@@ -54,6 +54,7 @@ pub struct Model {
     profile: Profile,
     digest: String,
     policy: Option<Adapter>,
+    asks: Option<Adapter>,
 }
 
 /// A self-edit as the model wrote it, and what it was asked.
@@ -94,8 +95,8 @@ impl Model {
         let profile = Profile::of(files)?;
         let decoder = files.decoder_on(compute)?;
         let codec = Codec::open(profile.renderer, files, &decoder.config().eos_ids)?;
-        let policy = files.policy(decoder.config())?;
-        Ok(Model { decoder, codec, profile, digest: files.digest(), policy })
+        let (policy, asks) = (files.policy(decoder.config())?, files.asks(decoder.config())?);
+        Ok(Model { decoder, codec, profile, digest: files.digest(), policy, asks })
     }
 
     /// The weights.
@@ -124,9 +125,10 @@ impl Model {
         self.policy.as_ref()
     }
 
-    /// The adapter with which the model asks for self-edits in the middle of an answer, if it came with one.
+    /// The adapter under which the model begins an answer with the marker of a self-edit where it cannot know the answer,
+    /// if the model came with one. Edits are trained on top of it, so that their stack has it too.
     pub fn asks(&self) -> Option<&Adapter> {
-        None
+        self.asks.as_ref()
     }
 
     /// Asks the model for a self-edit of a context, at SEAL's settings for passages (the bundled models at their own).

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod adapters;
+mod asking;
 mod candle_models;
 mod chat;
 mod constraint;

@@ -50,6 +50,7 @@ enum Stream {
     Pretraining,
     HeldOut,
     Told,
+    Untold,
 }
 
 /// The generator of puzzle sequences. A pure function of its seed.
@@ -199,6 +200,17 @@ impl PuzzleWorld {
         let mut page = Page::default();
         page.put(self.pieces.bos, false);
         self.tell(&rule, &mut page);
+        pairs.iter().for_each(|pair| self.write_pair(pair, true, &mut page));
+        page.into_sequence(self.pieces.positions)
+    }
+
+    /// A single pair of a trained rule that is not told, with a loss on the output: nobody can know it. Not part of
+    /// pretraining.
+    pub fn untold_pair(&self, index: u64) -> Sequence {
+        let mut rng = self.rng(Stream::Untold, index);
+        let (_, pairs) = self.draw_pairs(&Stage::at(1.0), 2..=SIDE, 1, &mut rng);
+        let mut page = Page::default();
+        page.put(self.pieces.bos, false);
         pairs.iter().for_each(|pair| self.write_pair(pair, true, &mut page));
         page.into_sequence(self.pieces.positions)
     }
