@@ -1,14 +1,16 @@
 //! Episodes: the bundled model is asked a test of a puzzle that it cannot do, may edit itself in the middle of the answer,
 //! and is asked the next test of the same puzzle.
 //!
-//!     RAYON_NUM_THREADS=1 cargo run --example episodes -- model 200..250 1 0 FOLDER
+//!     RAYON_NUM_THREADS=1 cargo run --example episodes -- model 200..250 1 0 750 FOLDER
 //!
 //! The first argument is what asks for the edit: the model's own marker (`model`), `failed_grader` or `low_confidence`; the
 //! last two from the base model without its habit of asking. The second names puzzles of the held-out stream: a range, or
 //! `chosen` for those of the outer loop. The third is how many tests are asked at which it may edit itself, until an edit is
-//! kept; then comes the next test. The fourth is how many more demonstrations there are than a puzzle's 3 or 4. FOLDER gets the counts, the trace of the first whole success, and the home that
-//! `keys_and_values` reads. Answers of the tests are never the runtime's to see: edits learn from the demonstrations but
-//! the last, which is the gate's.
+//! kept; then comes the next test. The fourth is how many more demonstrations there are than a puzzle's three or four, the
+//! fifth how many optimiser steps an edit may have.
+//!
+//! FOLDER gets the counts, the trace of the first whole success, and the home that `keys_and_values` reads. Answers of the
+//! tests are never the runtime's to see: edits learn from the demonstrations but the last, which is the gate's.
 
 #![expect(clippy::print_stdout, reason = "a program that tells what it measured")]
 
@@ -36,18 +38,17 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [trigger, puzzles, tries, folder] = args.as_slice() else {
-        return Err(
-            "usage: episodes model|failed_grader|low_confidence FIRST..END|chosen TRIES FOLDER".into()
-        );
+    let [trigger, puzzles, tries, more, steps, folder] = args.as_slice() else {
+        return Err("usage: episodes TRIGGER FIRST..END|chosen TRIES MORE STEPS FOLDER".into());
     };
-    let tries: usize = tries.parse()?;
+    let (tries, more): (usize, usize) = (tries.parse()?, more.parse()?);
+    let budget = Budget { edits: 1, steps: steps.parse()?, seconds: 3600.0, ..Budget::default() };
     let trigger: Trigger = serde_json::from_value(json!(trigger))?;
     let folder = PathBuf::from(folder);
     fs::create_dir_all(&folder)?;
     let runtime = Arc::new(Runtime::open(&model_files(None, Domain::Puzzle)?, None)?);
     let world = runtime.model.puzzle_world().ok_or("the bundled model has no world")?;
-    let live = Live::start(runtime, options(folder.join("home")))?;
+    let live = Live::start(runtime, options(folder.join("home"), budget))?;
     let mut desk = Desk { trace: live.trace(), live, trigger, tries };
     let mut all = Vec::new();
     for index in indices(puzzles)? {
@@ -83,14 +84,14 @@ fn indices(puzzles: &str) -> Outcome<Vec<u64>> {
     Ok((first.parse()?..end.parse()?).collect())
 }
 
-fn options(home: PathBuf) -> LiveOptions {
+fn options(home: PathBuf, budget: Budget) -> LiveOptions {
     LiveOptions {
         home,
         streams: 1,
         waiting: 1,
         queue: 1,
         max_tokens: 1000,
-        budget: Budget { seconds: 3600.0, ..Budget::default() },
+        budget,
         permission: Permission::Allow,
         session_time_to_live: Duration::from_secs(86_400),
         approval_timeout: Duration::ZERO,
