@@ -36,7 +36,7 @@ fn a_puzzle_of_an_unknown_rule_makes_it_ask_and_a_refusal_makes_it_answer() {
     for index in 0..4 {
         let told = pieces(&bench.live, request(index, Permission::Allow, 1));
         let kinds = kinds(&told);
-        assert_eq!(kinds.first().map(String::as_str), Some("queued"), "puzzle {index}");
+        assert_eq!(kinds.first().map(String::as_str), Some("triggered"), "puzzle {index}");
         assert_eq!(kinds.last().map(String::as_str), Some("resumed"), "puzzle {index}");
         let Some(Piece::End(end)) = told.last() else { panic!("{told:?}") };
         let rows: Vec<Vec<u8>> = serde_json::from_str(&end.text).unwrap();
