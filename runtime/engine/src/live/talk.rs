@@ -394,11 +394,8 @@ impl<'c> Talk<'c> {
             (true, Some(format)) => (all, format.answer(message)),
             _ => (marker, String::new()),
         };
-        let inserted = match self.core.runtime.model.codec().formatted(&said) {
-            Ok(ids) => ids,
-            // A model that reads no text is told nothing.
-            Err(_) => Vec::new(),
-        };
+        // A model that reads no text is told nothing.
+        let inserted = self.core.runtime.model.codec().formatted(&said).unwrap_or_default();
         let changed = kept.is_some();
         let reused = match (changed, self.terms.kv) {
             (false, _) | (true, Kv::Keep) => usize::MAX,
