@@ -45,7 +45,8 @@ pub(crate) enum CompileError {
 impl Worker {
     pub(crate) fn command(&self, job: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).arg(job);
+        // What stands in the environment (a token, say) is nothing that a plugin's code should lie beside.
+        command.env_clear().args(&self.args).arg(job);
         command
     }
 

@@ -328,29 +328,16 @@ mod unix {
         0
     }
 
-    #[test]
-    #[expect(clippy::print_stdout, reason = "the numbers are worth reading")]
-    fn a_thousand_requests_of_fifty_connections_lose_nothing_while_twenty_edits_wait() {
-        const CONNECTIONS: usize = 50;
-        const REQUESTS: usize = 20;
-        const EDITS: usize = 20;
-        let env = TestEnvironment::new();
-        let server = Serving::start(&env, &["--queue", "32"]);
-        let mut client = server.client();
-        let alone = ask(&mut client, "base").text;
-        let idle = peak_memory(&server);
-        for seed in 0..EDITS {
-            let mut edit = quick(seed);
-            // Longer, so that there are some in the queue as long as there are requests.
-            edit["edit"]["training"] = json!({ "epochs": 50, "learning_rate": 0.005 });
-            let (status, submitted) = client.post("/v1/self_edits", &edit);
-            assert_eq!(status, 202, "{submitted}");
-        }
+    const CONNECTIONS: usize = 50;
+    const REQUESTS: usize = 20;
+
+    /// A thousand requests, half of them to the base model.
+    fn ask_all(server: &Serving) -> (Duration, Vec<Seen>) {
         let seen = Mutex::new(Vec::new());
         let began = Instant::now();
         std::thread::scope(|scope| {
             for number in 0..CONNECTIONS {
-                let (server, seen) = (&server, &seen);
+                let seen = &seen;
                 scope.spawn(move || {
                     let mut client = server.client();
                     let model = if number % 2 == 0 { "base" } else { "pup-facts" };
@@ -359,43 +346,57 @@ mod unix {
                 });
             }
         });
-        let took = began.elapsed();
-        let waiting = server.client().get("/metrics").1;
-        let waiting = waiting
-            .lines()
-            .find_map(|line| line.strip_prefix("selkie_self_edits_queued "))
-            .expect("a number");
-        let (mut seen, mut kept) = (seen.into_inner().expect("no panic"), 0);
+        (began.elapsed(), seen.into_inner().expect("no panic"))
+    }
+
+    /// How long it took, in words.
+    fn times(took: Duration, seen: &[Seen]) -> String {
+        let mut times: Vec<f64> = seen.iter().map(|seen| seen.took.as_secs_f64() * 1e3).collect();
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+        let (count, seconds) = (times.len(), took.as_secs_f64());
+        let [p50, p90, p99, longest] = [0.5, 0.9, 0.99, 1.0].map(at);
+        format!(
+            "{count} in {seconds:.2} s; p50 {p50:.0}, p90 {p90:.0}, p99 {p99:.0}, longest {longest:.0} ms"
+        )
+    }
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "the numbers are worth reading")]
+    fn a_thousand_requests_of_fifty_connections_lose_nothing_while_twenty_edits_wait() {
+        const EDITS: usize = 20;
+        let env = TestEnvironment::new();
+        let server = Serving::start(&env, &["--queue", "32"]);
+        let mut client = server.client();
+        let alone = ask(&mut client, "base").text;
+        let before = peak_memory(&server);
+        let (took, seen) = ask_all(&server);
+        println!("no edits: {}; peak memory {before} -> {} MiB", times(took, &seen), peak_memory(&server));
+        for seed in 0..EDITS {
+            let mut edit = quick(seed);
+            // Longer, so that there are some in the queue as long as there are requests.
+            edit["edit"]["training"] = json!({ "epochs": 50, "learning_rate": 0.005 });
+            let (status, submitted) = client.post("/v1/self_edits", &edit);
+            assert_eq!(status, 202, "{submitted}");
+        }
+        let (took, seen) = ask_all(&server);
+        let queued = client.get("/metrics").1;
+        let queued = queued.lines().find_map(|line| line.strip_prefix("selkie_self_edits_queued "));
+        let queued = queued.expect("a number").to_owned();
         assert_eq!(seen.len(), CONNECTIONS * REQUESTS);
         for seen in seen.iter().filter(|seen| seen.adapter == "base") {
             assert_eq!(seen.text, alone, "an answer of the base model does not depend on what else goes on");
         }
-        for edit in &every_edit_over(&mut client, EDITS) {
-            assert!(["kept", "discarded"].contains(&edit["state"].as_str().expect("a state")), "{edit}");
-            kept += usize::from(edit["state"] == "kept");
-        }
+        let ends: Vec<Value> =
+            every_edit_over(&mut client, EDITS).iter().map(|edit| edit["state"].clone()).collect();
+        assert!(ends.iter().all(|state| ["kept", "discarded"].contains(&state.as_str().expect("a state"))));
+        let kept = ends.iter().filter(|state| **state == "kept").count();
         let (_, ledger) = client.get("/v1/ledger?limit=100");
         let ledger: Value = serde_json::from_str(&ledger).expect("JSON");
         assert_eq!(ledger["entries"].as_array().map(Vec::len), Some(EDITS));
         assert_eq!(ledger["active"][0]["generation"], format!("g{kept}"));
-        seen.sort_by_key(|seen| seen.took);
-        let at = |share: f64| seen[((seen.len() - 1) as f64 * share) as usize].took.as_secs_f64() * 1e3;
-        println!(
-            "{} requests of {CONNECTIONS} connections in {:.2} s; of {EDITS} edits {waiting} were in the queue yet",
-            seen.len(),
-            took.as_secs_f64()
-        );
-        println!(
-            "p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(1.0)
-        );
-        println!(
-            "peak memory {} MiB, of which {idle} MiB before the load; {kept} edits were kept",
-            peak_memory(&server)
-        );
+        println!("{EDITS} edits: {}; {queued} were in the queue yet", times(took, &seen));
+        println!("peak memory {} MiB; {kept} edits were kept", peak_memory(&server));
     }
 
     fn every_edit_over(client: &mut Client, count: usize) -> Vec<Value> {

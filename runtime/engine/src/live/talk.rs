@@ -314,7 +314,7 @@ impl<'c> Talk<'c> {
             self.phase = Phase::Editing { since: Instant::now(), marker, call: true };
             let message =
                 format!("refused: a self-edit has at most {EDIT_TOKENS_MAX} tokens; write a shorter one");
-            return self.go_on(None, &message, streams);
+            return self.go_on(None, &message, true, streams);
         }
         self.propose(
             Trigger::Model,
@@ -347,7 +347,7 @@ impl<'c> Talk<'c> {
             };
             self.tell(Happened::Refused { problems, message: message.clone() });
             self.core.count(|stats| stats.refused += 1);
-            self.go_on(None, &format!("refused: {message}"), streams);
+            self.go_on(None, &format!("refused: {message}"), false, streams);
         }
     }
 
@@ -380,11 +380,14 @@ impl<'c> Talk<'c> {
             return;
         }
         self.budget = self.budget.less(over.used);
-        self.go_on(over.kept, &over.message, streams);
+        // One that was denied before it began is not to be proposed again.
+        let again = over.used.edits > 0 && self.budget.edits > 0;
+        self.go_on(over.kept, &over.message, again, streams);
     }
 
-    /// Goes on behind an edit, or behind its refusal: under the new adapter where there is one.
-    fn go_on(&mut self, kept: Option<Chosen>, message: &str, streams: &mut Streams) {
+    /// Goes on behind an edit, or behind its refusal: under the new adapter where there is one. A model that asks by a
+    /// token can do so `again`, or never more in this answer.
+    fn go_on(&mut self, kept: Option<Chosen>, message: &str, again: bool, streams: &mut Streams) {
         let Phase::Editing { since, marker, call } = self.phase else { return };
         if self.reply.is_closed() {
             return self.end(EndReason::Cancelled);
@@ -394,11 +397,8 @@ impl<'c> Talk<'c> {
             (true, Some(format)) => (all, format.answer(message)),
             _ => (marker, String::new()),
         };
-        let inserted = match self.core.runtime.model.codec().formatted(&said) {
-            Ok(ids) => ids,
-            // A model that reads no text is told nothing.
-            Err(_) => Vec::new(),
-        };
+        // A model that reads no text is told nothing.
+        let inserted = self.core.runtime.model.codec().formatted(&said).unwrap_or_default();
         let changed = kept.is_some();
         let reused = match (changed, self.terms.kv) {
             (false, _) | (true, Kv::Keep) => usize::MAX,
@@ -412,13 +412,12 @@ impl<'c> Talk<'c> {
             self.forget_answer(stays);
         }
         self.release_after_edit(call);
-        let asks_again = changed && self.budget.edits > 0;
         let resumption = Resumption {
             kept: stays,
             inserted,
             adapter: self.chosen.adapter.clone(),
             reused,
-            banned: if asks_again { Vec::new() } else { self.marker.into_iter().collect() },
+            banned: if again { Vec::new() } else { self.marker.into_iter().collect() },
             constraint: None,
             max_new: self.left,
         };

@@ -59,9 +59,10 @@ fn a_model_that_does_not_give_the_answers_of_its_context_learns_them() {
     let triggers = Triggers { failed_grader: true, ..Triggers::default() };
     let (told, found) =
         triggered(&bench, with_triggers(Prompt::Item(Context::Puzzle(puzzle.clone()), 0), triggers));
+    // If that did not help, the model may ask on its own.
     assert_eq!(
-        found,
-        [(Trigger::FailedGrader, "0 of 1 known answers (held_out_example) are right".to_owned())]
+        found[0],
+        (Trigger::FailedGrader, "0 of 1 known answers (held_out_example) are right".to_owned())
     );
     // The test's own answer is nothing that the request may learn from or be measured by.
     let scores = told.iter().find_map(|piece| match piece {

@@ -1,5 +1,7 @@
 //! An answer under way: replies of the engine, collected or told as they come, in the words of one of the endpoints.
 
+use std::time::{Duration, Instant};
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use selkie_engine::live::{End, GenerateRequest, Happened, Piece, Prompt, Reply, TraceEvent};
@@ -12,6 +14,15 @@ use super::request::{CommonFields, StreamOptions};
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::sse::{Form, Pieces, answer};
+
+/// What comes of it within the limit. A machine that is late in looking does not make the limit longer.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, ApiError> {
+    let began = Instant::now();
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) if began.elapsed() <= limit => Ok(done),
+        _ => Err(ApiError::timed_out(limit.as_secs())),
+    }
+}
 
 /// The words of an endpoint.
 pub(crate) trait Words: Clone + Send + Sync + 'static {
@@ -114,14 +125,14 @@ impl<W: Words> Job<W> {
     async fn collect_all(self) -> Result<Response, ApiError> {
         let limit = self.app.options().limits.request;
         let Job { words, replies, choices_a_prompt, frame, .. } = self;
-        let collected = tokio::time::timeout(limit, async {
+        let collected = within(limit, async {
             let mut collected = Vec::with_capacity(replies.len());
             for reply in replies {
                 collected.push(collect(reply).await?);
             }
             Ok::<_, ApiError>(collected)
         });
-        let collected = collected.await.map_err(|_| ApiError::timed_out(limit.as_secs()))??;
+        let collected = collected.await??;
         let usage = Usage::of(collected.iter().map(|choice| &choice.end), choices_a_prompt);
         let adapter = collected.first().map(|choice| choice.end.adapter.clone());
         let (mut choices, mut events) = (Vec::new(), Vec::new());
@@ -139,8 +150,8 @@ impl<W: Words> Job<W> {
     fn stream_all(self, options: StreamOptions) -> Response {
         let limit = self.app.options().limits.request;
         answer(Form::Events, async move |pieces: Pieces| {
-            let told = tokio::time::timeout(limit, self.tell_all(&pieces, options)).await;
-            if let Err(error) = told.unwrap_or_else(|_| Err(ApiError::timed_out(limit.as_secs()))) {
+            let told = within(limit, self.tell_all(&pieces, options)).await;
+            if let Err(error) = told.flatten() {
                 pieces.send(&error.body()).await;
             }
             pieces.done().await;

@@ -212,3 +212,25 @@ async fn generations_are_models_and_folders_can_be_loaded_under_a_name() {
     let again = room.post("/v1/unload_lora_adapter", &unload).await;
     assert_eq!(again.error(), (404, "model_not_found".to_owned()));
 }
+
+#[tokio::test]
+async fn a_puzzle_in_a_message_is_answered_with_a_grid() {
+    let room = Room::with_puzzles();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/puzzles/pup_0005.json");
+    let puzzle = std::fs::read_to_string(path).expect("an example");
+    let ask = json!({ "messages": [{ "role": "user", "content": puzzle }] });
+    let answer = room.post("/v1/chat/completions", &ask).await.ok();
+    let text = answer["choices"][0]["message"]["content"].as_str().expect("text");
+    let grid: Vec<Vec<u8>> = serde_json::from_str(text).expect("a grid");
+    assert_eq!((grid.len(), grid[0].len()), (5, 5), "{text}");
+    let mut stream = ask.clone();
+    stream["stream"] = json!(true);
+    let streamed: String = chunks(&room.post("/v1/chat/completions", &stream).await)
+        .iter()
+        .filter_map(|piece| piece["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(streamed, text);
+    let question = room.post("/v1/chat/completions", &asking(&json!({}))).await;
+    assert_eq!(question.status.as_u16(), 400, "{}", question.text);
+    assert!(question.text.contains("the model understands puzzles"), "{}", question.text);
+}

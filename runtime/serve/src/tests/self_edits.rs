@@ -217,7 +217,7 @@ async fn an_answer_tells_of_the_edit_in_the_middle_of_it() {
         .iter()
         .filter_map(|event| event["event"].as_str())
         .collect();
-    assert_eq!((events.first(), events.last()), (Some(&"queued"), Some(&"resumed")), "{answer}");
+    assert_eq!((events.first(), events.last()), (Some(&"triggered"), Some(&"resumed")), "{answer}");
     assert!(events.contains(&"training_step"), "{answer}");
     let edits = room.live.edits();
     assert_eq!(answer["adapter_generation"], json!(edits[0].generation.as_deref().unwrap_or("base")));

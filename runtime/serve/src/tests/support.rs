@@ -25,6 +25,12 @@ static FACTS: LazyLock<Arc<Runtime>> = LazyLock::new(|| {
     Arc::new(Runtime::open(&files, None).expect("it opens"))
 });
 
+/// The bundled model for puzzles.
+static PUZZLES: LazyLock<Arc<Runtime>> = LazyLock::new(|| {
+    let files = model_files(None, Domain::Puzzle).expect("a bundled model");
+    Arc::new(Runtime::open(&files, None).expect("it opens"))
+});
+
 /// What ends a test that would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -69,6 +75,15 @@ impl Room {
 
     /// A room whose model may edit itself as the options say.
     pub(super) fn with(change: impl FnOnce(&mut LiveOptions)) -> Room {
+        Room::of(FACTS.clone(), change)
+    }
+
+    /// A room whose model solves puzzles.
+    pub(super) fn with_puzzles() -> Room {
+        Room::of(PUZZLES.clone(), |_| ())
+    }
+
+    fn of(runtime: Arc<Runtime>, change: impl FnOnce(&mut LiveOptions)) -> Room {
         let home = tempfile::tempdir().expect("a folder");
         let folder = home.path().join("home");
         let mut options = LiveOptions {
@@ -85,7 +100,7 @@ impl Room {
             clock: || 1_700_000_000_000,
         };
         change(&mut options);
-        let live = Live::start(FACTS.clone(), options).expect("it starts");
+        let live = Live::start(runtime, options).expect("it starts");
         Room { home, live, options: ServeOptions::default() }
     }
 
