@@ -44,7 +44,7 @@ struct Tally {
     tokens: usize,
     /// Tokens that were computed to go on.
     computed: usize,
-    seconds: f64,
+    seconds: Vec<f64>,
 }
 
 fn main() -> Outcome<()> {
@@ -113,7 +113,7 @@ impl Tally {
         };
         let began = Instant::now();
         self.computed += streams.resume(model.decoder(), 0, resumption)?;
-        self.seconds += began.elapsed().as_secs_f64();
+        self.seconds.push(began.elapsed().as_secs_f64());
         let made = run(model, &mut streams, TOKENS_MAX)?;
         let whole: Vec<u32> = begun.iter().chain(&made).copied().collect();
         self.answers += 1;
@@ -125,13 +125,15 @@ impl Tally {
     }
 
     fn text(&self) -> String {
-        let Tally { answers, identical, solved, same, tokens, computed, seconds } = self;
-        let each = 1.0 / (*answers).max(1) as f64;
+        let Tally { answers, identical, solved, same, tokens, computed, .. } = self;
+        let mut seconds = self.seconds.clone();
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds.get(seconds.len() / 2).copied().unwrap_or(0.0);
         format!(
             "answers as a fresh run's {identical}/{answers}  tokens {same}/{tokens}  solved {solved}  computed {:.1} \
-             tokens in {:.2} ms each",
-            *computed as f64 * each,
-            seconds * each * 1e3
+             tokens, median {:.2} ms",
+            *computed as f64 / (*answers).max(1) as f64,
+            median * 1e3
         )
     }
 }
