@@ -110,15 +110,26 @@ async function decide(id, allow) {
   return status?.state ? status : get(pathOf(id));
 }
 
+/** Answers the question that is asked, if any. */
+let answerQuestion = () => {};
+
+$("confirm").addEventListener("close", ({ target }) => {
+  // The event comes late: another question may stand there by then.
+  if (!target.open) answerQuestion(target.returnValue === "yes");
+});
+
 /** Asks a question that is answered by yes or no. */
 function confirmed(title, text, yes) {
   const dialog = $("confirm");
+  answerQuestion(false);
   $("confirm-title").textContent = title;
   $("confirm-text").textContent = text;
   $("confirm-yes").textContent = yes;
   dialog.returnValue = "no";
   dialog.showModal();
-  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
+  return new Promise((done) => {
+    answerQuestion = done;
+  });
 }
 
 async function rollBack(to, name = to) {

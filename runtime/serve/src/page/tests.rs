@@ -166,6 +166,11 @@ const FOCUS: &str = "(() => { const e = document.activeElement, s = getComputedS
     return [e.dataset.adapter || e.dataset.edit || e.id || e.textContent.trim() || e.tagName,
             s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1]; })()";
 
+/// The focus comes to be there.
+fn is_on(page: &mut Page, wanted: &str) {
+    page.wait(&format!("{FOCUS}[0] === {}", json!(wanted)));
+}
+
 /// Presses a key until the focus is on something; fails after a whole round.
 fn reach(page: &mut Page, key: &str, wanted: &str) {
     let mut passed = Vec::new();
@@ -184,6 +189,7 @@ fn reach(page: &mut Page, key: &str, wanted: &str) {
 #[test]
 fn an_adapter_is_rolled_back_by_keyboard_alone() {
     let Some((mut page, api, address)) = opened(None) else { return };
+    page.wait("document.querySelector('[data-adapter=g2]') && document.querySelector('[data-edit=edit-3]')");
     reach(&mut page, "Tab", "theme");
     reach(&mut page, "Tab", "edit-3");
     page.press(&["ArrowDown"]);
@@ -192,7 +198,7 @@ fn an_adapter_is_rolled_back_by_keyboard_alone() {
     page.wait("document.querySelector('#edit h2').textContent.startsWith('edit-1 ')");
     reach(&mut page, "Tab", "g2");
     page.press(&["ArrowLeft"]);
-    assert_eq!(page.value(FOCUS)[0], "g1");
+    is_on(&mut page, "g1");
     reach(&mut page, "Tab", "Roll back to g1");
     page.press(&["Enter"]);
     page.wait("document.querySelector('#confirm').open");
@@ -200,11 +206,13 @@ fn an_adapter_is_rolled_back_by_keyboard_alone() {
     page.press(&["Escape"]);
     page.wait("!document.querySelector('#confirm').open");
     assert_eq!(api.posted(), []);
-    assert_eq!(page.value(FOCUS)[0], "Roll back to g1");
+    is_on(&mut page, "Roll back to g1");
     page.press(&["Enter"]);
     page.wait("document.querySelector('#confirm').open");
-    assert_eq!(page.value(FOCUS)[0], "Cancel");
-    page.press(&["Tab", "Enter"]);
+    is_on(&mut page, "Cancel");
+    page.press(&["Tab"]);
+    is_on(&mut page, "confirm-yes");
+    page.press(&["Enter"]);
     page.wait("document.querySelector('#active').textContent === 'g1'");
     assert_eq!(api.posted(), [("/v1/self_edits/rollback".to_owned(), json!({ "to": "g1" }))]);
     page.wait("document.querySelector('[data-adapter=g1] .state')?.textContent === 'active'");
