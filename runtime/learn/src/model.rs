@@ -6,6 +6,7 @@ use selkie_edit::{Answer, Asked, Catalogue, Context, Domain, ItemReport, Report}
 use serde::{Deserialize, Serialize};
 
 use crate::base::ModelFiles;
+use crate::calls::Marker;
 use crate::codec::{ANSWER_TOKENS_MAX, Codec, Item};
 use crate::constraint::Constraint;
 use crate::decoder::Decoder;
@@ -322,7 +323,11 @@ impl Model {
             Answer::Grid(_) => ANSWER_TOKENS_MAX,
             Answer::Text(_) => TEXT_ANSWER_TOKENS_MAX,
         };
-        let stops = self.stops(prompt.end);
+        let mut stops = self.stops(prompt.end);
+        // A model that asks for a self-edit instead has not answered.
+        if let Marker::Token(id) = self.codec.marker() {
+            stops.push(id);
+        }
         let (ids, _) = generate(
             &self.decoder,
             adapter,
