@@ -4,24 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use selkie_engine::live::{Budget, Permission};
+use selkie_engine::live::Permission;
 
-use super::{DeviceArg, For, GrantArgs, HomeArgs, ModelArgs};
+use super::AgentArgs;
 
 /// `selkie serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Which bundled model, where no folder is given
-    #[arg(long, value_enum, default_value = "passage")]
-    pub(crate) domain: For,
-    #[command(flatten)]
-    pub(crate) device: DeviceArg,
-    #[command(flatten)]
-    pub(crate) plugins: GrantArgs,
-    #[command(flatten)]
-    pub(crate) home: HomeArgs,
+    pub(crate) agent: AgentArgs,
     /// Where to listen; port 0 is any that is free. Any address but loopback needs a token
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8377")]
     pub(crate) address: SocketAddr,
@@ -37,7 +28,7 @@ pub(crate) struct ServeArgs {
     pub(crate) client: ClientArgs,
 }
 
-/// How much work there may be at once, and what self-edits may use.
+/// How much work there may be at once.
 #[derive(Debug, Args)]
 pub(crate) struct LiveArgs {
     /// Answers that are generated at the same time
@@ -56,18 +47,6 @@ pub(crate) struct LiveArgs {
     /// but for `deny`, which is for all
     #[arg(long, value_enum, default_value = "ask")]
     pub(crate) self_edits: SelfEdits,
-    /// Self-edits of one request at most
-    #[arg(long, value_name = "EDITS", default_value_t = Budget::default().edits)]
-    pub(crate) budget_edits: u32,
-    /// Their optimiser steps, together
-    #[arg(long, value_name = "STEPS", default_value_t = Budget::default().steps)]
-    pub(crate) budget_steps: u64,
-    /// The tokens that they train on, over all epochs
-    #[arg(long, value_name = "TOKENS", default_value_t = Budget::default().tokens)]
-    pub(crate) budget_tokens: u64,
-    /// Their wall-clock time of training
-    #[arg(long, value_name = "SECONDS", default_value_t = Budget::default().seconds as u32)]
-    pub(crate) budget_seconds: u32,
     /// How long what a session has learned lives after its last use
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub(crate) session_seconds: u32,
@@ -110,18 +89,6 @@ impl From<SelfEdits> for Permission {
             SelfEdits::Allow => Permission::Allow,
             SelfEdits::Ask => Permission::Ask,
             SelfEdits::Deny => Permission::Deny,
-        }
-    }
-}
-
-impl LiveArgs {
-    /// What self-edits of one request may use.
-    pub(crate) fn budget(&self) -> Budget {
-        Budget {
-            edits: self.budget_edits,
-            steps: self.budget_steps,
-            tokens: self.budget_tokens,
-            seconds: f64::from(self.budget_seconds),
         }
     }
 }

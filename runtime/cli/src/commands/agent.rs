@@ -1,4 +1,4 @@
-//! Starts the live runtime that `chat` and `mcp` are the outside of.
+//! Starts the live runtime that `serve`, `mcp` and `chat` are the outside of.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,21 +23,31 @@ pub(super) struct Needs {
 
 /// Opens the model and starts the runtime.
 pub(super) fn start(args: &AgentArgs, needs: Needs) -> Result<Live, CommandError> {
-    let files = model_files(args.model.model.as_deref(), args.domain())?;
-    let runtime = Runtime::open_on(&files, args.plugins.options(), &args.device.device.resolve()?)?;
     let options = LiveOptions {
-        home: settings::home(&args.home),
         streams: 4,
         waiting: 16,
         queue: 4,
         max_tokens: needs.max_tokens,
-        budget: (&args.budget).into(),
         permission: needs.permission,
-        session_time_to_live: Duration::from_secs(3600),
         approval_timeout: needs.approval,
-        training_threads: 0,
-        clock: settings::now_ms,
+        ..options(args)
     };
+    start_with(args, options)
+}
+
+/// What the arguments say; the rest as it is by default.
+pub(super) fn options(args: &AgentArgs) -> LiveOptions {
+    LiveOptions {
+        budget: (&args.budget).into(),
+        clock: settings::now_ms,
+        ..LiveOptions::new(settings::home(&args.home))
+    }
+}
+
+/// Opens the model and starts the runtime with these options.
+pub(super) fn start_with(args: &AgentArgs, options: LiveOptions) -> Result<Live, CommandError> {
+    let files = model_files(args.model.model.as_deref(), args.domain())?;
+    let runtime = Runtime::open_on(&files, args.plugins.options(), &args.device.device.resolve()?)?;
     Ok(Live::start(Arc::new(runtime), options)?)
 }
 

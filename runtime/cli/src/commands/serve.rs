@@ -1,16 +1,14 @@
 //! `selkie serve`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use selkie_edit::Domain;
 use selkie_engine::live::{Live, LiveOptions};
-use selkie_engine::{Runtime, model_files};
 use selkie_serve::{Limits, ServeError, ServeOptions, Server, Stopper, Token};
 
-use crate::args::{For, LiveArgs, ServeArgs};
+use super::agent;
+use crate::args::ServeArgs;
 use crate::error::CommandError;
 use crate::settings;
 
@@ -25,13 +23,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
     let options = options(args)?;
     // Before the model is opened, which takes longer.
     options.check()?;
-    let domain = match args.domain {
-        For::Puzzle => Domain::Puzzle,
-        For::Passage => Domain::Passage,
-    };
-    let files = model_files(args.model.model.as_deref(), domain)?;
-    let runtime = Runtime::open_on(&files, args.plugins.options(), &args.device.device.resolve()?)?;
-    let live = Live::start(Arc::new(runtime), live_options(&args.live, settings::home(&args.home)))?;
+    let live = agent::start_with(&args.agent, live_options(args))?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
@@ -82,19 +74,18 @@ fn token(file: Option<&Path>) -> Result<Option<Token>, CommandError> {
     Ok(text.map(|text| Token::new(&text)).transpose()?)
 }
 
-fn live_options(args: &LiveArgs, home: PathBuf) -> LiveOptions {
+fn live_options(args: &ServeArgs) -> LiveOptions {
+    let live = &args.live;
     LiveOptions {
-        home,
-        streams: args.streams.into(),
-        waiting: args.waiting,
-        queue: args.queue,
-        max_tokens: args.max_tokens,
-        budget: args.budget(),
-        permission: args.self_edits.into(),
-        session_time_to_live: Duration::from_secs(args.session_seconds.into()),
-        approval_timeout: Duration::from_secs(args.approval_seconds.into()),
-        training_threads: args.training_threads.into(),
-        clock: settings::now_ms,
+        streams: live.streams.into(),
+        waiting: live.waiting,
+        queue: live.queue,
+        max_tokens: live.max_tokens,
+        permission: live.self_edits.into(),
+        session_time_to_live: Duration::from_secs(live.session_seconds.into()),
+        approval_timeout: Duration::from_secs(live.approval_seconds.into()),
+        training_threads: live.training_threads.into(),
+        ..agent::options(&args.agent)
     }
 }
 
