@@ -4,4 +4,4 @@ mod attacks;
 mod openai;
 mod self_edits;
 mod stop;
-mod support;
+pub(crate) mod support;

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use self::api::{Api, HOSTILE, episode};
 use self::browser::Page;
 use super::{EXAMPLES, FILES, INDEX, POLICY, router};
+use crate::tests::support::{Room, passage, quick_edit};
 
 /// The servers of all tests run here.
 static SERVERS: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("threads"));
@@ -395,6 +396,37 @@ fn an_event_that_comes_for_ever_takes_no_more_room() {
     assert!(page.value("document.querySelectorAll('#edits [role=option]').length").as_u64() <= Some(200));
     assert!(page.value("document.querySelectorAll('#timeline .event').length").as_u64() <= Some(100));
     assert_eq!(page.value("document.querySelector('#banner').hidden"), true);
+    is_clean(&mut page, &address);
+}
+
+#[test]
+fn before_the_real_server_an_edit_is_applied_and_rolled_back() {
+    let Some(mut page) = Page::open() else { return };
+    let (_room, server) = SERVERS.block_on(async {
+        let room = Room::new();
+        let server = room.listen().await;
+        (room, server)
+    });
+    let address = format!("http://{}", server.address);
+    page.go(&address);
+    page.wait("document.querySelector('#active').textContent === 'base'");
+    page.click("#tab-apply");
+    for (field, value) in [("apply-context", passage()), ("apply-edit", quick_edit())] {
+        page.value(&format!("document.getElementById('{field}').focus()"));
+        page.type_text(&value.to_string());
+    }
+    page.click("#panel-apply .strong");
+    page.wait("document.querySelector('#active').textContent === 'g1'");
+    page.wait("document.querySelector('#timeline .kept')");
+    let told = texts(&mut page, "#timeline .episode:first-child .event b");
+    insta::assert_snapshot!(told, @r##"["triggered","proposed","queued","training set","measured before","training","measured after","kept"]"##);
+    choose(&mut page, "edit-1");
+    page.wait("document.querySelectorAll('.chart .point').length > 1");
+    page.click("#adapter .strong");
+    page.wait("document.querySelector('#confirm').open");
+    page.click("#confirm-yes");
+    page.wait("document.querySelector('#active').textContent === 'base'");
+    page.wait("document.querySelector('#timeline .moved')");
     is_clean(&mut page, &address);
 }
 

@@ -35,51 +35,51 @@ static PUZZLES: LazyLock<Arc<Runtime>> = LazyLock::new(|| {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A live runtime with a home of its own.
-pub(super) struct Room {
-    pub(super) home: TempDir,
-    pub(super) live: Live,
-    pub(super) options: ServeOptions,
+pub(crate) struct Room {
+    pub(crate) home: TempDir,
+    pub(crate) live: Live,
+    pub(crate) options: ServeOptions,
 }
 
 /// What was answered.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
     /// The body, which is one JSON document.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {}", self.text))
     }
 
     /// The body, when the answer is a yes.
-    pub(super) fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", self.text);
         self.json()
     }
 
     /// Status and code of an error.
-    pub(super) fn error(&self) -> (u16, String) {
+    pub(crate) fn error(&self) -> (u16, String) {
         let code = self.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
         (self.status.as_u16(), code)
     }
 }
 
 impl Room {
-    pub(super) fn new() -> Room {
+    pub(crate) fn new() -> Room {
         Room::with(|_| ())
     }
 
     /// A room whose model may edit itself as the options say.
-    pub(super) fn with(change: impl FnOnce(&mut LiveOptions)) -> Room {
+    pub(crate) fn with(change: impl FnOnce(&mut LiveOptions)) -> Room {
         Room::of(FACTS.clone(), change)
     }
 
     /// A room whose model solves puzzles.
-    pub(super) fn with_puzzles() -> Room {
+    pub(crate) fn with_puzzles() -> Room {
         Room::of(PUZZLES.clone(), |_| ())
     }
 
@@ -104,17 +104,17 @@ impl Room {
         Room { home, live, options: ServeOptions::default() }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call(Request::get(path), Body::empty()).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         let request = Request::post(path).header("content-type", "application/json");
         self.call(request, Body::from(body.to_string())).await
     }
 
     /// Sends a request past the network.
-    pub(super) async fn call(&self, request: axum::http::request::Builder, body: Body) -> Answer {
+    pub(crate) async fn call(&self, request: axum::http::request::Builder, body: Body) -> Answer {
         let app = App::new(self.live.clone(), self.options.clone(), Stopper::default()).expect("an app");
         let request = match request.headers_ref().is_some_and(|headers| headers.contains_key("host")) {
             true => request,
@@ -130,7 +130,7 @@ impl Room {
     }
 
     /// Listens on a free port.
-    pub(super) async fn listen(&self) -> Running {
+    pub(crate) async fn listen(&self) -> Running {
         let options = ServeOptions { address: ([127, 0, 0, 1], 0).into(), ..self.options.clone() };
         let server = Server::bind(self.live.clone(), options).await.expect("it listens");
         let (address, stopper) = (server.address().expect("an address"), server.stopper());
@@ -139,25 +139,25 @@ impl Room {
 }
 
 /// A server that listens.
-pub(super) struct Running {
-    pub(super) address: SocketAddr,
-    pub(super) stopper: Stopper,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) stopper: Stopper,
     ended: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
-    pub(super) async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("a connection")
     }
 
     /// Waits until the server has ended.
-    pub(super) async fn ended(self) {
+    pub(crate) async fn ended(self) {
         tokio::time::timeout(PATIENCE, self.ended).await.expect("it ends").expect("no panic");
     }
 }
 
 /// Writes as much as the other side takes, then reads until the other side closes.
-pub(super) async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> String {
+pub(crate) async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> String {
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();
     let write = async {
@@ -177,7 +177,7 @@ pub(super) async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> String {
 }
 
 /// A self-edit that is trained in a moment, for [`passage`].
-pub(super) fn quick_edit() -> Value {
+pub(crate) fn quick_edit() -> Value {
     json!({
         "version": 1,
         "data": { "include_source": false, "documents": [
@@ -190,7 +190,7 @@ pub(super) fn quick_edit() -> Value {
 }
 
 /// A passage that the bundled model does not know.
-pub(super) fn passage() -> Value {
+pub(crate) fn passage() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/passages/volgan_and_branbeck.json");
     serde_json::from_str(&std::fs::read_to_string(path).expect("an example")).expect("JSON")
 }
