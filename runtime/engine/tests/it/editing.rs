@@ -211,6 +211,27 @@ fn a_session_has_an_adapter_of_its_own() {
     assert_ne!(mine, others);
 }
 
+#[test]
+fn adapters_are_loaded_up_to_a_number() {
+    let bench = Bench::new(Domain::Passage);
+    let edit = bench.live.submit(edit_of(Context::Passage(passage(0)), &teaching(0, 20))).unwrap();
+    assert_eq!(bench.live.finished_blocking(&edit).unwrap().state, EditState::Kept);
+    let store = Store::read_only(&bench.live.options().home).unwrap();
+    let folder = bench.home.path().join("folder");
+    store.export(store.find_generation("g1").unwrap().id, &folder).unwrap();
+    for number in 0..64 {
+        bench.live.load_adapter(&format!("a{number}"), &folder).unwrap();
+    }
+    assert_eq!(
+        bench.live.load_adapter("one_more", &folder).unwrap_err().to_string(),
+        "`one_more` cannot be an adapter's name: 64 adapters are loaded already; unload one first"
+    );
+    // The same name takes no more room.
+    bench.live.load_adapter("a5", &folder).unwrap();
+    bench.live.unload_adapter("a5").unwrap();
+    bench.live.load_adapter("one_more", &folder).unwrap();
+}
+
 /// A request that learns the passage in its middle, by a document trigger and the model's own edit.
 fn learns_on_the_way(index: u64, place: usize, kv: Kv) -> GenerateRequest {
     GenerateRequest {
