@@ -148,7 +148,7 @@ impl App {
             .with_state(self.clone())
             .merge(page::router())
             // Which hosts may ask is the guard's to say.
-            .merge(mcp::router(self.live().clone(), &[]))
+            .merge(mcp::router(self.live().clone(), &[], self.options().limits.request))
             .layer(middleware::from_fn_with_state(self.clone(), guard::guard))
     }
 }

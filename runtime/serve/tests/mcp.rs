@@ -427,7 +427,7 @@ async fn where_the_operator_is_asked_a_call_waits_for_the_answer() {
 async fn served(live: Live, hosts: &[String]) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let router = mcp::router(live, hosts);
+    let router = mcp::router(live, hosts, Duration::from_secs(60));
     tokio::spawn(async move { axum::serve(listener, router).await });
     format!("http://{address}/mcp")
 }

@@ -7,7 +7,7 @@ use axum::http::Request;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{Room, exchange};
+use super::support::{Room, exchange, until};
 use crate::options::{Limits, Token};
 
 const TOKEN: &str = "correct-horse-battery";
@@ -218,18 +218,40 @@ async fn an_answer_that_takes_too_long_is_ended_and_said_to_be() {
     let stream = json!({ "prompt": "The gem of", "max_tokens": 64, "stream": true });
     let told = room.post("/v1/completions", &stream).await.text;
     assert!(told.contains("request_timeout") && told.ends_with("data: [DONE]\n\n"), "{told}");
+    let request = Request::post("/mcp")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream");
+    let told = room.call(request, Body::from(generate_by_mcp(64).to_string())).await.text;
+    assert!(told.contains("\"isError\":true") && told.contains("did not end within 0 s"), "{told}");
+}
+
+/// A call of the tool `generate`.
+fn generate_by_mcp(max_tokens: usize) -> serde_json::Value {
+    let arguments = json!({ "prompt": "The gem of", "max_tokens": max_tokens });
+    let params = json!({ "name": "generate", "arguments": arguments });
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params })
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_ends_its_answer() {
+async fn a_client_that_goes_away_ends_its_answer_and_leaves_nothing_behind() {
     let room = Room::with(|options| options.max_tokens = 400);
     let server = room.listen().await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let alone = tasks();
     let mut trace = room.live.trace();
-    for stream in [false, true] {
-        let body = json!({ "prompt": "The gem of", "max_tokens": 400, "stream": stream }).to_string();
+    let whole = json!({ "prompt": "The gem of", "max_tokens": 400 });
+    let stream = json!({ "prompt": "The gem of", "max_tokens": 400, "stream": true });
+    let by_mcp = generate_by_mcp(400);
+    for (path, body) in
+        [("/v1/completions", whole), ("/v1/completions", stream), ("/mcp", by_mcp.clone()), ("/mcp", by_mcp)]
+    {
+        let body = body.to_string();
         let mut client = server.connect().await;
-        let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         client.write_all(request.as_bytes()).await.expect("written");
         while !trace.next().await.is_some_and(|event| event.to_line().contains("\"token\"")) {}
         drop(client);
@@ -239,6 +261,8 @@ async fn a_client_that_goes_away_ends_its_answer() {
                 break line;
             }
         };
-        assert!(end.contains("\"cancelled\""), "{end}");
+        assert!(end.contains("\"cancelled\""), "{path}: {end}");
     }
+    // What serves a client holds the runtime, and ends with the client.
+    until(|| tasks() == alone && room.live.stats().streams == 0).await;
 }
