@@ -18,6 +18,7 @@ use super::over_http::Bounds;
 use super::results::{self, Outcome};
 use super::tools::{Tool, name};
 use super::{SCORES_MAX, Server};
+use crate::terms::check_stops;
 
 /// Entries of the log in one answer.
 const ENTRIES_MAX: usize = 100;
@@ -449,6 +450,7 @@ fn generate_request(arguments: arguments::Generate) -> Result<GenerateRequest, F
         (None, None, Some(context)) => Prompt::Item(context_of(context)?, arguments.item),
         _ => return Err("`generate` takes one of `prompt`, `messages` and `context`".into()),
     };
+    check_stops(&arguments.stop).map_err(Failure)?;
     let sampling = SamplingSettings {
         temperature: arguments.temperature,
         top_k: None,

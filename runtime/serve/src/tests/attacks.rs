@@ -164,6 +164,7 @@ async fn paths_lead_nowhere_but_into_the_operators_folder() {
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
     let room = Room::new();
+    let stops = json!({ "prompt": "x", "stop": vec!["y"; 17] }).to_string();
     for (path, body, complaint) in [
         ("/v1/completions", "", "the body is not what is expected here"),
         ("/v1/completions", "{\"prompt\": ", "EOF while parsing"),
@@ -174,6 +175,7 @@ async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
         ("/v1/completions", r#"{"prompt": "x", "max_tokens": -1}"#, "the body is not what is expected here"),
         ("/v1/completions", r#"{"prompt": "x", "self_edit": {"budget": {"seconds": -1}}}"#, "budget.seconds"),
         ("/v1/completions", r#"{"prompt": "x", "self_edit": {"grant": "all"}}"#, "unknown field `grant`"),
+        ("/v1/completions", &stops, "`stop` has 17 texts; there may be 16"),
         ("/v1/self_edits", r#"{"context": {}}"#, "neither a puzzle"),
         ("/v1/self_edits", r#"{"context": {"train": []}}"#, "`test` is missing"),
         ("/v1/self_edits", r#"{"context": {}, "scope": "session"}"#, "`session` goes with"),
