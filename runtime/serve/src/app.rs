@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -149,6 +149,8 @@ impl App {
             .merge(page::router())
             // Which hosts may ask is the guard's to say.
             .merge(mcp::router(self.live().clone(), &[], self.options().limits.request))
+            // The guard has read and bounded every body; axum's own bound is lower.
+            .layer(DefaultBodyLimit::disable())
             .layer(middleware::from_fn_with_state(self.clone(), guard::guard))
     }
 }

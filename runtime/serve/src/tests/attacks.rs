@@ -102,6 +102,22 @@ async fn bodies_that_are_too_large_are_refused_and_never_held() {
 }
 
 #[tokio::test]
+async fn bodies_up_to_the_limit_are_read() {
+    let room = Room::new();
+    let limit = room.options.limits.body_bytes;
+    assert_eq!(limit, 4 << 20);
+    let around = json!({ "edit": "", "domain": "passage" }).to_string().len();
+    for (bytes, status, word) in
+        [(3 << 20, 200, "too_large"), (limit, 200, "too_large"), (limit + 1, 413, "body_too_large")]
+    {
+        let edit = "x".repeat(bytes - around);
+        let answer = room.post("/v1/self_edits/check", &json!({ "edit": edit, "domain": "passage" })).await;
+        assert_eq!(answer.status.as_u16(), status, "{bytes} bytes: {}", answer.text);
+        assert!(answer.text.contains(&format!("\"code\":\"{word}\"")), "{bytes} bytes: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn slow_clients_are_not_waited_for() {
     let mut room = Room::new();
     room.options.limits =
