@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use selkie_edit::derive_seed;
-use selkie_engine::live::{AdapterChoice, GenerateRequest, Prompt};
+use selkie_engine::live::{AdapterChoice, GenerateRequest, Prompt, Scope};
 use selkie_learn::{Grammar, SamplingSettings};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -167,6 +167,11 @@ impl CommonFields {
             Some(Stop::One(text)) => vec![text],
             Some(Stop::Several(texts)) => texts,
         };
+        let self_edit = self.self_edit.map(SelfEditFields::terms).transpose()?.unwrap_or_default();
+        if self_edit.scope == Scope::Session && self.session.is_none() {
+            let message = "`self_edit.scope` is `session` and no `session` is named: nobody could reach what is learned";
+            return Err(ApiError::field("session", message));
+        }
         check_stops(&stop).map_err(|message| ApiError::field("stop", message))?;
         Ok(GenerateRequest {
             prompt: Prompt::Text(String::new()),
@@ -181,7 +186,7 @@ impl CommonFields {
             max_tokens: self.max_tokens,
             stop,
             grammar: self.response_format.and_then(ResponseFormat::grammar),
-            self_edit: self.self_edit.map(|fields| fields.terms()).transpose()?.unwrap_or_default(),
+            self_edit,
         })
     }
 

@@ -191,6 +191,7 @@ async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
         ("/v1/completions", r#"{"prompt": "x", "max_tokens": -1}"#, "the body is not what is expected here"),
         ("/v1/completions", r#"{"prompt": "x", "self_edit": {"budget": {"seconds": -1}}}"#, "budget.seconds"),
         ("/v1/completions", r#"{"prompt": "x", "self_edit": {"grant": "all"}}"#, "unknown field `grant`"),
+        ("/v1/completions", r#"{"prompt": "x", "self_edit": {"scope": "session"}}"#, "no `session` is named"),
         ("/v1/completions", &stops, "`stop` has 17 texts; there may be 16"),
         ("/v1/self_edits", r#"{"context": {}}"#, "neither a puzzle"),
         ("/v1/self_edits", r#"{"context": {"train": []}}"#, "`test` is missing"),
