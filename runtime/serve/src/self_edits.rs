@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::api_error::{ApiError, Body};
 use crate::app::App;
-use crate::terms::{BudgetFields, context, seconds};
+use crate::terms::{BudgetFields, context, may_roll_back, seconds};
 
 /// A self-edit as text, or as the JSON object itself.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -245,6 +245,7 @@ pub(crate) async fn rollback(
     State(app): State<App>,
     Body(request): Body<RollbackRequest>,
 ) -> Result<Json<RollbackAnswer>, ApiError> {
+    may_roll_back(app.live())?;
     let active = app.blocking(move |app| Ok(app.live().rollback_to(&request.to)?)).await?;
     Ok(Json(RollbackAnswer { adapter_generation: active.clone(), active }))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use selkie_edit::Context;
-use selkie_engine::live::{Budget, Kv, Permission, Scope, SelfEditTerms, Triggers};
+use selkie_engine::live::{Budget, Kv, Live, LiveError, Permission, Scope, SelfEditTerms, Triggers};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -125,6 +125,14 @@ pub(crate) fn check_stops(stops: &[String]) -> Result<(), String> {
             let bytes = stop.len();
             Err(format!("text {at} of `stop` has {bytes} bytes; it may have {STOP_BYTES_MAX}"))
         }
+    }
+}
+
+/// Whether what is active may be moved: where nothing may be changed, an earlier generation is a change too.
+pub(crate) fn may_roll_back(live: &Live) -> Result<(), LiveError> {
+    match live.options().permission {
+        Permission::Deny => Err(LiveError::Denied { by: "by the operator" }),
+        Permission::Ask | Permission::Allow => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ use super::over_http::Bounds;
 use super::results::{self, Outcome};
 use super::tools::{Tool, name};
 use super::{SCORES_MAX, Server};
-use crate::terms::check_stops;
+use crate::terms::{check_stops, may_roll_back};
 
 /// Entries of the log in one answer.
 const ENTRIES_MAX: usize = 100;
@@ -507,10 +507,7 @@ fn entry(entry: &selkie_store::Entry) -> results::Entry {
 }
 
 fn roll_back(live: &Live, arguments: &arguments::Rollback) -> Result<results::RolledBack, Failure> {
-    // Where nothing may be changed, an earlier generation is a change too.
-    if live.options().permission == Permission::Deny {
-        return Err(LiveError::Denied { by: "by the operator" }.into());
-    }
+    may_roll_back(live)?;
     let was = live.active()?;
     let active = live.rollback_to(&arguments.to)?;
     Ok(results::RolledBack { was, active })
