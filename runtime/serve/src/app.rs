@@ -143,10 +143,10 @@ impl App {
             .route("/v1/ledger", get(ledger::ledger))
             .route("/v1/tools", get(tools::list))
             .route("/v1/events", get(events::all))
+            .merge(page::router())
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
             .with_state(self.clone())
-            .merge(page::router())
             // Which hosts may ask is the guard's to say.
             .merge(mcp::router(self.live().clone(), &[], self.options().limits.request))
             // The guard has read and bounded every body; axum's own bound is lower.

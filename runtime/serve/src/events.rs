@@ -3,14 +3,14 @@
 use std::pin::pin;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use schemars::JsonSchema;
 use selkie_engine::live::{Happened, Live, LiveError, Trace, TraceEvent};
 use serde::Deserialize;
 
-use crate::api_error::{ApiError, rejected};
+use crate::api_error::{ApiError, Name, rejected};
 use crate::app::App;
 use crate::sse::{Form, Pieces, answer};
 
@@ -55,7 +55,7 @@ pub(crate) async fn all(
 /// `GET /v1/self_edits/{id}/events`: what has happened to an edit, and what happens until it ends.
 pub(crate) async fn of_edit(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Name(id): Name,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     // Listens before it looks, so that nothing falls between the two.

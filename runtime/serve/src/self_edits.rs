@@ -1,7 +1,7 @@
 //! `/v1/self_edits`: check, submit, list, show, approve, roll back.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use selkie_engine::live::{EditRequest, EditStatus, EditText, Permission, Scope, 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api_error::{ApiError, Body};
+use crate::api_error::{ApiError, Body, Name};
 use crate::app::App;
 use crate::terms::{BudgetFields, context, may_roll_back, seconds};
 
@@ -223,17 +223,14 @@ pub(crate) async fn list(State(app): State<App>) -> Json<EditList> {
 }
 
 /// `GET /v1/self_edits/{id}`.
-pub(crate) async fn show(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Json<EditStatus>, ApiError> {
+pub(crate) async fn show(State(app): State<App>, Name(id): Name) -> Result<Json<EditStatus>, ApiError> {
     Ok(Json(app.live().edit(&id)?))
 }
 
 /// `POST /v1/self_edits/{id}/approve`.
 pub(crate) async fn approve(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Name(id): Name,
     Body(request): Body<ApproveRequest>,
 ) -> Result<Json<EditStatus>, ApiError> {
     app.live().approve(&id, request.allow)?;

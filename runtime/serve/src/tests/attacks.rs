@@ -217,6 +217,42 @@ async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
 }
 
 #[tokio::test]
+async fn every_error_has_the_same_form() {
+    let room = Room::new();
+    let id = "%FF";
+    for (method, path, status) in [
+        ("GET", "/v1/nothing".to_owned(), 404),
+        ("GET", "/v1/models/".to_owned(), 404),
+        ("GET", "/v1/self_edits/".to_owned(), 404),
+        ("GET", "/v1/self_edits/a/b".to_owned(), 404),
+        ("GET", "/v1/models/none".to_owned(), 404),
+        ("GET", "/v1/self_edits/none".to_owned(), 404),
+        ("GET", "/v1/self_edits/none/events".to_owned(), 404),
+        ("GET", format!("/v1/models/{id}"), 400),
+        ("GET", format!("/v1/self_edits/{id}"), 400),
+        ("GET", format!("/v1/self_edits/{id}/events"), 400),
+        ("POST", format!("/v1/self_edits/{id}/approve"), 400),
+        ("GET", "/v1/ledger?limit=%FF".to_owned(), 400),
+        ("GET", "/v1/events?tokens=perhaps".to_owned(), 400),
+        ("POST", "/".to_owned(), 405),
+        ("POST", "/page/main.js".to_owned(), 405),
+        ("DELETE", "/v1/models".to_owned(), 405),
+        ("PUT", "/v1/self_edits/none".to_owned(), 405),
+        ("GET", "/v1/chat/completions".to_owned(), 405),
+        ("POST", "/v1/completions".to_owned(), 415),
+    ] {
+        let request = Request::builder().method(method).uri(&path);
+        let answer = room.call(request, Body::empty()).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}: {}", answer.text);
+        let told = answer.json();
+        let kind = if status == 404 { "not_found_error" } else { "invalid_request_error" };
+        assert_eq!(told["error"]["type"], kind, "{method} {path}: {told}");
+        let message = told["error"]["message"].as_str().unwrap_or_default();
+        assert!(!message.is_empty(), "{method} {path}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_loses_its_connection() {
     let mut room = Room::new();
     room.options.limits = Limits { write: Duration::from_millis(200), ..Limits::default() };
