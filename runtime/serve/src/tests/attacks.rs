@@ -204,7 +204,7 @@ async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
         ("/v1/self_edits/check", r#"{"edit": "", "domain": "poem"}"#, "unknown variant `poem`"),
     ] {
         let request = Request::post(path).header("content-type", "application/json");
-        let answer = room.call(request, Body::from(body)).await;
+        let answer = room.call(request, Body::from(body.to_owned())).await;
         assert_eq!(answer.status.as_u16(), 400, "{path} {body}: {}", answer.text);
         assert!(answer.text.contains(complaint), "{path} {body}: {}", answer.text);
     }
