@@ -24,7 +24,8 @@ self-edits are Selkie's own. Where the server has a token, which it needs anywhe
 server. Bodies are JSON and say so; every error has the form of `ErrorBody`. A self-edit \
 that a model proposes in the middle of an answer runs, waits for `approve` or is refused as the operator said \
 (`--self-edits`), and a request can only be stricter. One that a client submits runs at once, unless the operator \
-said `deny` or the request says `ask`. Where the operator said `deny`, nothing is rolled back either. The page and the tools for other agents (`/mcp`) are not part of this document.";
+said `deny` or the request says `ask`. Where the operator said `deny`, nothing is rolled back \
+either. The page and the tools for other agents (`/mcp`) are not part of this document.";
 
 /// Paths that the server has and the document does not describe.
 const OTHER_PATHS: [&str; 3] = ["/", "/page/{file}", "/mcp"];

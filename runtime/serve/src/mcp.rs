@@ -1,7 +1,7 @@
 //! A live runtime as tools of the Model Context Protocol: another model checks, applies and rolls back self-edits.
 //!
-//! What a tool does is in `calls`; here are the two ways to reach it. Granting a permission is no tool, and no argument
-//! of one: what self-edits may do is what [`Live`] was started with.
+//! What a tool does is in `calls`; `lines` and `over_http` are the two ways to reach it. Granting a permission is no tool,
+//! and no argument of one: what self-edits may do is what [`Live`] was started with.
 
 mod arguments;
 mod calls;

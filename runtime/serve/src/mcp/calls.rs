@@ -386,7 +386,8 @@ fn choice(adapter: &str) -> AdapterChoice {
 async fn score_in_turn(server: &Server, arguments: arguments::Score) -> Result<Value, Failure> {
     let Ok(turn) = server.scores.clone().try_acquire_owned() else {
         let message = format!(
-            "busy: {SCORES_MAX} calls of `score` are under way, the most at a time; nothing was measured, call again when one has ended"
+            "busy: {SCORES_MAX} calls of `score` are under way, the most at a time; nothing was measured, \
+             call again when one has ended"
         );
         return Err(Failure(message));
     };
