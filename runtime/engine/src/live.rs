@@ -226,9 +226,31 @@ impl Live {
             };
             return Err(if core.closing.load(Ordering::Acquire) { LiveError::Closed } else { busy });
         }
-        let sent = core.commands.send(Command::Open(Box::new(opening)));
-        sent.map_err(|_| LiveError::Closed)?;
+        self.open(Box::new(opening))?;
         Ok(Reply { request: id, pieces })
+    }
+
+    /// Hands a request to the thread that decodes; before that another thread looks whether its context asks for an edit,
+    /// because that may take as long as an answer.
+    fn open(&self, mut opening: Box<Opening>) -> Result<(), LiveError> {
+        let triggers = opening.terms.triggers;
+        let looks = opening.may_edit && (triggers.document || triggers.failed_grader);
+        let Some(context) = opening.context.clone().filter(|_| looks) else {
+            let sent = self.core().commands.send(Command::Open(opening));
+            return sent.map_err(|_| LiveError::Closed);
+        };
+        let core = self.inner.core.clone();
+        let look = move || {
+            let is_gone = || opening.reply.is_closed();
+            let asked = core.asked_at_first(&context, &opening.chosen, triggers, &is_gone);
+            opening.asked = asked.map_err(|error| error.to_string());
+            let _ = core.commands.send(Command::Open(opening));
+        };
+        let named = std::thread::Builder::new().name("selkie-look".to_owned());
+        named.spawn(look).map(drop).map_err(|error| {
+            self.core().in_hand.fetch_sub(1, Ordering::Relaxed);
+            LiveError::Thread(error)
+        })
     }
 
     fn opening(
@@ -280,8 +302,10 @@ impl Live {
             constraint: constraint.transpose().map_err(said)?,
             terms: request.self_edit,
             may_edit,
+            follows: request.adapter == AdapterChoice::Active,
             session: request.session,
             context,
+            asked: Ok(None),
             reply,
         })
     }
@@ -355,7 +379,7 @@ impl Live {
         let core = self.core();
         let session = request.session.as_deref();
         let start = core.adapters.choose(&AdapterChoice::Active, session, false, core.now_ms())?;
-        core.submit(request, start, None)
+        core.submit(request, (start, true), None)
     }
 
     /// Says whether an edit that waits for approval may run.
@@ -554,11 +578,10 @@ impl Inner {
     fn stop(&self, finish: bool) {
         let core = &self.core;
         core.closing.store(true, Ordering::Release);
+        core.deny_all();
+        // After that, so that nothing is begun only to be abandoned.
         if !finish {
             core.abandon.store(true, Ordering::Release);
-        }
-        for job in core.queue.close() {
-            core.deny(job, "the runtime is shutting down");
         }
         let Some(threads) = locked(&self.threads).take() else { return };
         // Nothing is ever sent on it; it closes.

@@ -19,6 +19,9 @@ const SESSIONS_MAX: usize = 1000;
 /// Generations that are listed, newest first.
 const LISTED_MAX: usize = 200;
 
+/// Adapters that may be loaded at a time.
+const LOADED_MAX: usize = 64;
+
 /// Characters of an adapter's name.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -190,7 +193,12 @@ impl Adapters {
         let content = ContentId::of(&files)?;
         let loaded = Loaded { adapter: Arc::new(adopted.unwrap_or(adapter)), content };
         let card = card_of(name, &loaded);
-        locked(&self.loaded).insert(name.to_owned(), loaded);
+        let mut all = locked(&self.loaded);
+        if all.len() >= LOADED_MAX && !all.contains_key(name) {
+            let reason = "64 adapters are loaded already; unload one first";
+            return Err(LiveError::AdapterName { name: name.to_owned(), reason });
+        }
+        all.insert(name.to_owned(), loaded);
         Ok(card)
     }
 

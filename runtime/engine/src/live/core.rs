@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use selkie_edit::{Asked, Domain};
+use selkie_edit::{Asked, Context, Domain};
 use selkie_learn::codec::Item;
 use selkie_learn::{Constraint, LearnError};
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,9 +15,9 @@ use super::decode::Command;
 use super::edits::{EditState, EditStatus, Edits};
 use super::hub::Hub;
 use super::reply::Piece;
-use super::request::{Budget, EditRequest, EditText, Permission};
-use super::trace::{Happened, Scope, TraceEvent};
-use super::work::{Job, Queue};
+use super::request::{Budget, EditRequest, EditText, Permission, Triggers};
+use super::trace::{Happened, Scope, TraceEvent, Trigger};
+use super::work::{Job, Queue, SHUTTING_DOWN};
 use super::{LiveError, LiveOptions, Stats, locked};
 use crate::runtime::Runtime;
 
@@ -41,7 +41,12 @@ pub(super) struct Core {
     /// The running edit is to end before its next step.
     pub(super) abandon: AtomicBool,
     constraints: Mutex<HashMap<Domain, Constraint>>,
+    /// Held while it is looked at whether a request's context asks for an edit, so that this is one thread's work.
+    looking: Mutex<()>,
 }
+
+/// Items that are scored between two looks at whether anybody still waits for it.
+const SCORED_AT_ONCE: usize = 16;
 
 /// In the middle of which request an edit was proposed.
 #[derive(Clone)]
@@ -70,6 +75,7 @@ impl Core {
             closing: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
             constraints: Mutex::default(),
+            looking: Mutex::default(),
             commands,
             runtime,
             options,
@@ -100,6 +106,40 @@ impl Core {
         Ok(made)
     }
 
+    /// Whether something asks for an edit before the model has said anything; `is_gone` ends the look.
+    pub(super) fn asked_at_first(
+        &self,
+        context: &Context,
+        chosen: &Chosen,
+        triggers: Triggers,
+        is_gone: &dyn Fn() -> bool,
+    ) -> Result<Option<(Trigger, String)>, LiveError> {
+        let _one = locked(&self.looking);
+        if triggers.document && !self.adapters.has_learned(chosen, context)? {
+            let why = format!("`{}` is new to {}", context.name(), chosen.name);
+            return Ok(Some((Trigger::Document, why)));
+        }
+        if !triggers.failed_grader {
+            return Ok(None);
+        }
+        let asked = context.gated().asked;
+        let model = &self.runtime.model;
+        let items = match &asked {
+            Asked::Known(context) | Asked::HeldOut(context) => model.codec().items(context)?,
+            Asked::Text(passage) => vec![model.codec().text_item(passage)?],
+        };
+        let mut solved = 0;
+        for some in items.chunks(SCORED_AT_ONCE) {
+            if is_gone() || self.closing.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let scores = model.score_items(&[(chosen.adapter.as_deref(), some)])?.swap_remove(0);
+            solved += scores.iter().filter(|score| score.greedy).count();
+        }
+        let why = format!("{solved} of {} known answers ({}) are right", items.len(), asked.name());
+        Ok((solved < items.len()).then_some((Trigger::FailedGrader, why)))
+    }
+
     /// Tells an event of an edit: to everybody, to the edit's own list, and to the request that it belongs to.
     pub(super) fn tell_edit(&self, edit: &str, origin: Option<&Origin>, what: Happened) {
         self.tell_change(edit, origin, what, |_| ());
@@ -125,11 +165,12 @@ impl Core {
         }
     }
 
-    /// Takes an edit in: validates what can be, and lets it wait for approval or for its turn.
+    /// Takes an edit in: validates what can be, and lets it wait for approval or for its turn. It is trained on top of
+    /// `start`, or, where that follows what is active, of what is active at its turn.
     pub(super) fn submit(
         &self,
         request: EditRequest,
-        start: Chosen,
+        (start, follows): (Chosen, bool),
         origin: Option<Origin>,
     ) -> Result<String, LiveError> {
         if self.closing.load(Ordering::Relaxed) {
@@ -152,7 +193,8 @@ impl Core {
             return Err(self.busy());
         }
         let id = format!("edit-{}", self.number());
-        let job = Job { id: id.clone(), budget, request, start, origin };
+        let by_model = origin.is_some() && matches!(request.edit, EditText::Given(_));
+        let job = Job { id: id.clone(), budget, request, start, follows, by_model, origin };
         self.enter(&job);
         let waits = permission == Permission::Ask && matches!(job.request.edit, EditText::Given(_));
         if waits {
@@ -219,7 +261,15 @@ impl Core {
     pub(super) fn park(&self, job: Job) {
         let (id, origin) = (job.id.clone(), job.origin.clone());
         let until = self.now_ms().saturating_add(millis(self.options.approval_timeout));
-        locked(&self.edits).park(job, until);
+        {
+            let mut edits = locked(&self.edits);
+            // Looked at under the lock, so that the end of the runtime finds it or is seen here.
+            if self.closing.load(Ordering::Acquire) {
+                drop(edits);
+                return self.deny(job, SHUTTING_DOWN);
+            }
+            edits.park(job, until);
+        }
         self.tell_edit(&id, origin.as_ref(), Happened::AwaitingApproval);
     }
 
@@ -245,6 +295,10 @@ impl Core {
 
     /// Says whether an edit that waits may run.
     pub(super) fn approve(&self, edit: &str, allow: bool) -> Result<(), LiveError> {
+        self.deny_expired();
+        if self.closing.load(Ordering::Acquire) {
+            return Err(LiveError::Closed);
+        }
         if allow && self.queue.is_full() {
             return Err(self.busy());
         }
@@ -272,9 +326,22 @@ impl Core {
         }
     }
 
-    pub(super) fn deny(&self, job: Job, reason: &str) {
-        self.over(&job.id, job.origin.as_ref(), EditState::Refused, reason.to_owned());
-        self.back_to_request(job.origin.as_ref(), reason.to_owned());
+    pub(super) fn deny(&self, mut job: Job, reason: &str) {
+        let origin = job.origin.take();
+        self.over(&job.id, origin.as_ref(), EditState::Refused, reason.to_owned());
+        self.back_to_request(origin.as_ref(), reason.to_owned());
+        if job.by_model {
+            self.queue.push_refused(job, reason.to_owned());
+        }
+    }
+
+    /// Takes no more edits, and ends those that wait.
+    pub(super) fn deny_all(&self) {
+        let parked = locked(&self.edits).expired(i64::MAX);
+        for job in self.queue.begin_to_close().into_iter().chain(parked) {
+            self.deny(job, SHUTTING_DOWN);
+        }
+        self.queue.close();
     }
 
     /// An edit ended before there was anything to measure.

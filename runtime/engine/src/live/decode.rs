@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
 
 use selkie_learn::{StreamEvent, Streams};
 
@@ -12,6 +13,12 @@ use super::talk::{Opening, Talk};
 
 /// Prompts whose keys and values are kept, so that the same prompt need not be run again.
 const CACHED_PROMPTS: usize = 8;
+
+/// How often the thread looks for clients that have gone, while nothing is decoded.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long it sleeps where there is nobody who could go.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// What the thread is told.
 pub(super) enum Command {
@@ -37,9 +44,10 @@ pub(super) fn run(core: &Core, commands: &Receiver<Command>) {
     let mut desk = Desk { core, streams, talks: BTreeMap::new(), waiting: VecDeque::new() };
     loop {
         if !desk.has_work() {
-            match commands.recv() {
-                Ok(Command::Close) | Err(_) => break,
+            match commands.recv_timeout(if desk.is_idle() { IDLE } else { LOOK_EVERY }) {
+                Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(command) => desk.take(command),
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
         let closed = loop {
@@ -52,6 +60,7 @@ pub(super) fn run(core: &Core, commands: &Receiver<Command>) {
         if closed {
             break;
         }
+        desk.let_go();
         desk.admit();
         desk.advance();
     }
@@ -59,8 +68,17 @@ pub(super) fn run(core: &Core, commands: &Receiver<Command>) {
 }
 
 impl<'c> Desk<'c> {
+    /// Requests that wait for an edit take no room: how many there can be, the queue of edits bounds.
     fn has_room(&self) -> bool {
-        self.talks.len() < self.core.options.streams.max(1)
+        self.running() < self.core.options.streams.max(1)
+    }
+
+    fn running(&self) -> usize {
+        self.talks.values().filter(|talk| !talk.waits()).count()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.talks.is_empty() && self.waiting.is_empty()
     }
 
     fn has_work(&self) -> bool {
@@ -78,6 +96,25 @@ impl<'c> Desk<'c> {
                 }
             }
             Command::Close => {}
+        }
+    }
+
+    /// Ends requests whose client has gone before anything was said to it that would show it.
+    fn let_go(&mut self) {
+        let gone = |(&number, talk): (&u64, &Talk<'_>)| (talk.waits() && talk.is_gone()).then_some(number);
+        for number in self.talks.iter().filter_map(gone).collect::<Vec<_>>() {
+            if let Some(mut talk) = self.talks.remove(&number) {
+                talk.end(EndReason::Cancelled);
+                self.put_back(number, talk);
+            }
+        }
+        for opening in std::mem::take(&mut self.waiting) {
+            if opening.reply.is_closed() {
+                Talk::refuse(self.core, *opening);
+                self.core.in_hand.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                self.waiting.push_back(opening);
+            }
         }
     }
 
@@ -122,7 +159,7 @@ impl<'c> Desk<'c> {
     }
 
     fn count(&self) {
-        let (streams, waiting) = (self.talks.len(), self.waiting.len());
+        let (streams, waiting) = (self.running(), self.waiting.len());
         self.core.count(|stats| (stats.streams, stats.waiting) = (streams, waiting));
     }
 

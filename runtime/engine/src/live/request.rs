@@ -129,7 +129,7 @@ pub struct SelfEditTerms {
     pub budget: Budget,
     /// For whom what is learned is active.
     pub scope: Scope,
-    /// How long a session's adapter lives after its last use; none is the runtime's setting.
+    /// How long a session's adapter lives after its last use, within the runtime's setting; none is that.
     pub time_to_live: Option<Duration>,
     /// What becomes of keys and values.
     pub kv: Kv,

@@ -6,7 +6,8 @@ use selkie_edit::{Context, Passage, derive_seed};
 use selkie_learn::calls::{CallFormat, Marker};
 use selkie_learn::pup::render::Prompt as Rendered;
 use selkie_learn::{
-    Constraint, Detokenizer, Resumption, SamplingSettings, StopReason, StopStrings, StreamSettings, Streams,
+    Constraint, Detokenizer, Released, Resumption, SamplingSettings, StopReason, StopStrings, StreamSettings,
+    Streams,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -30,6 +31,8 @@ pub(super) struct Opening {
     pub(super) id: String,
     pub(super) prompt: Rendered,
     pub(super) chosen: Chosen,
+    /// Whether `chosen` was not named but active.
+    pub(super) follows: bool,
     pub(super) session: Option<String>,
     pub(super) sampling: SamplingSettings,
     pub(super) max_tokens: usize,
@@ -40,6 +43,8 @@ pub(super) struct Opening {
     /// Whether the model may edit itself at all.
     pub(super) may_edit: bool,
     pub(super) context: Option<Context>,
+    /// What asks for an edit before the first token, or why that cannot be known.
+    pub(super) asked: Result<Option<(Trigger, String)>, String>,
     pub(super) reply: UnboundedSender<Piece>,
 }
 
@@ -49,8 +54,9 @@ enum Phase {
     Speaking,
     /// It writes a self-edit under the grammar, from this place among its tokens; the call began at `marker`.
     Writing { from: usize, marker: usize },
-    /// It waits for a self-edit that was asked for at `marker`; `call` where the model reads what came of it.
-    Editing { since: Instant, marker: usize, call: bool },
+    /// It waits for a self-edit that was asked for at `marker`; `call` where the model reads what came of it. Where the
+    /// weights stay, so many tokens of what it `said` do too.
+    Editing { since: Instant, marker: usize, said: usize, call: bool },
     /// It has ended.
     Ended,
 }
@@ -61,6 +67,8 @@ pub(super) struct Talk<'c> {
     id: String,
     reply: UnboundedSender<Piece>,
     chosen: Chosen,
+    /// Whether `chosen` was not named but active.
+    follows: bool,
     session: Option<String>,
     seed: u64,
     prompt_tokens: usize,
@@ -77,12 +85,16 @@ pub(super) struct Talk<'c> {
     /// What was released, and where in all text each token of the answer ends.
     text: String,
     seen: usize,
+    /// Where in all text the answer begins, behind the last call.
+    begins_at: usize,
     token_ends: Vec<usize>,
     answer: Vec<u32>,
     terms: SelfEditTerms,
     may_edit: bool,
     budget: Budget,
     proposals: u32,
+    /// Whether the model was told that there will be no more self-edits.
+    is_told: bool,
     context: Option<Context>,
     window: Vec<f32>,
     /// Pieces that wait until the first window of confidence is over.
@@ -92,7 +104,8 @@ pub(super) struct Talk<'c> {
 
 impl<'c> Talk<'c> {
     /// Runs the prompt; what can ask for an edit before the first token does.
-    pub(super) fn open(core: &'c Core, opening: Opening, streams: &mut Streams) -> Talk<'c> {
+    pub(super) fn open(core: &'c Core, mut opening: Opening, streams: &mut Streams) -> Talk<'c> {
+        let asked = std::mem::replace(&mut opening.asked, Ok(None));
         let codec = core.runtime.model.codec();
         let (call, marker) = match codec.marker() {
             Marker::Call(format) => (opening.may_edit.then_some(format), None),
@@ -115,6 +128,7 @@ impl<'c> Talk<'c> {
             id: opening.id,
             reply: opening.reply,
             chosen: opening.chosen,
+            follows: opening.follows,
             session: opening.session,
             seed: opening.sampling.seed,
             prompt_tokens,
@@ -127,18 +141,20 @@ impl<'c> Talk<'c> {
             marker,
             text: String::new(),
             seen: 0,
+            begins_at: 0,
             token_ends: Vec::new(),
             answer: Vec::new(),
             budget: core.options.budget.narrowed(opening.terms.budget),
             terms: opening.terms,
             may_edit: opening.may_edit,
             proposals: 0,
+            is_told: false,
             context: opening.context,
             window: Vec::new(),
             held: holds.then(Vec::new),
             phase: Phase::Speaking,
         };
-        talk.begin(settings, streams);
+        talk.begin(settings, asked, streams);
         talk
     }
 
@@ -156,7 +172,12 @@ impl<'c> Talk<'c> {
         let _ = opening.reply.send(Piece::End(settings));
     }
 
-    fn begin(&mut self, settings: StreamSettings, streams: &mut Streams) {
+    fn begin(
+        &mut self,
+        settings: StreamSettings,
+        asked: Result<Option<(Trigger, String)>, String>,
+        streams: &mut Streams,
+    ) {
         let (adapter, prompt_tokens) = (self.chosen.name.clone(), self.prompt_tokens);
         self.trace(Happened::Started { adapter, prompt_tokens });
         self.core.count(|stats| {
@@ -166,37 +187,21 @@ impl<'c> Talk<'c> {
         if let Err(error) = streams.open(self.core.runtime.model.decoder(), self.number, settings) {
             return self.fail(&error.to_string());
         }
-        match self.asked_before_the_first_token() {
+        match asked {
             Ok(Some((trigger, why))) => self.propose(trigger, why, EditText::Model, 0, streams),
             Ok(None) => {}
             Err(why) => self.fail(&why),
         }
     }
 
-    /// Whether something asks for an edit before the model has said anything.
-    fn asked_before_the_first_token(&self) -> Result<Option<(Trigger, String)>, String> {
-        let (Some(context), true) = (&self.context, self.may_edit) else { return Ok(None) };
-        let triggers = self.terms.triggers;
-        if triggers.document {
-            let known = self.core.adapters.has_learned(&self.chosen, context);
-            if !known.map_err(|error| error.to_string())? {
-                let why = format!("`{}` is new to {}", context.name(), self.chosen.name);
-                return Ok(Some((Trigger::Document, why)));
-            }
-        }
-        if triggers.failed_grader {
-            let asked = context.gated().asked;
-            let adapter = self.chosen.adapter.as_deref();
-            let report = self.core.runtime.model.evaluate_asked(adapter, &asked);
-            let report = report.map_err(|error| error.to_string())?;
-            let solved = report.items.iter().filter(|item| item.solved).count();
-            if solved < report.items.len() {
-                let why =
-                    format!("{solved} of {} known answers ({}) are right", report.items.len(), asked.name());
-                return Ok(Some((Trigger::FailedGrader, why)));
-            }
-        }
-        Ok(None)
+    /// Whether it waits for an edit.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.phase, Phase::Editing { .. })
+    }
+
+    /// Whether nobody hears it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.reply.is_closed()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -218,6 +223,9 @@ impl<'c> Talk<'c> {
         self.left = self.left.saturating_sub(1);
         if self.may_edit && Some(id) == self.marker {
             self.trace(Happened::Token { id, text: String::new(), log_prob });
+            if self.left == 0 {
+                return self.end(EndReason::Length);
+            }
             let (why, at) = ("the model asked for it".to_owned(), self.answer.len());
             return self.propose(Trigger::Model, why, EditText::Model, at, streams);
         }
@@ -226,7 +234,7 @@ impl<'c> Talk<'c> {
         self.seen += piece.len();
         self.token_ends.push(self.seen);
         self.trace(Happened::Token { id, text: piece.clone(), log_prob });
-        let released = self.stop.push(&piece);
+        let released = self.released(&piece);
         self.text.push_str(&released.text);
         self.say(Piece::Text { text: released.text, token: id, log_prob });
         match released.stop {
@@ -234,6 +242,20 @@ impl<'c> Talk<'c> {
             Some(_) => self.end(EndReason::Stop),
             None => self.watch_confidence(log_prob, streams),
         }
+    }
+
+    /// What a piece adds to the answer. A model that calls although it was told that it cannot is no longer heard: the
+    /// head of its call is text like any other.
+    fn released(&mut self, piece: &str) -> Released {
+        let released = self.stop.push(piece);
+        let Some(format) = self.call.filter(|_| self.is_told && released.stop >= Some(self.stops)) else {
+            return released;
+        };
+        let text = released.text + format.head.trim_end();
+        let behind = self.seen.saturating_sub(self.text.len() + text.len());
+        self.stop = self.stop.restarted();
+        let behind = piece.get(piece.len().saturating_sub(behind)..).unwrap_or_default();
+        Released { text: text + behind, stop: None }
     }
 
     /// Sends a piece, or keeps it until the first window is over.
@@ -255,7 +277,8 @@ impl<'c> Talk<'c> {
             return;
         };
         self.window.extend(log_prob);
-        if self.window.len() < size.max(1) {
+        // An answer that has no room to go on is not said anew either.
+        if self.window.len() < size.max(1) || self.left == 0 {
             return;
         }
         let mean = self.window.iter().sum::<f32>() / self.window.len() as f32;
@@ -272,9 +295,12 @@ impl<'c> Talk<'c> {
     /// The head of a call was written: from here on the edit is written under the grammar.
     fn call_began(&mut self, streams: &mut Streams) {
         let Some(format) = self.call else { return self.end(EndReason::Stop) };
+        if self.left == 0 {
+            return self.end(EndReason::Length);
+        }
         let starts_at = self.text.len();
         let marker = self.token_ends.iter().take_while(|&&end| end <= starts_at).count();
-        let before = marker.checked_sub(1).map_or(0, |last| self.token_ends[last]);
+        let before = marker.checked_sub(1).map_or(self.begins_at, |last| self.token_ends[last]);
         let head = format!("{}{}", self.text.get(before..).unwrap_or_default(), format.head);
         let domain = self.context.as_ref().map(Context::domain);
         let domain = domain.unwrap_or(selkie_edit::Domain::Passage);
@@ -285,8 +311,11 @@ impl<'c> Talk<'c> {
             Ok((_, None)) => return self.fail("the model cannot write self-edits of this kind of context"),
             Err(error) => return self.fail(&error.to_string()),
         };
-        let tokens = streams.tokens(self.number);
-        let spoken = tokens.len() - self.answer.len();
+        let spoken = streams.tokens(self.number).len() - self.answer.len();
+        let room = self.room(spoken + marker + inserted.len());
+        if room == 0 {
+            return self.end(EndReason::Length);
+        }
         self.phase = Phase::Writing { from: spoken + marker + inserted.len(), marker: spoken + marker };
         let resumption = Resumption {
             kept: spoken + marker,
@@ -295,9 +324,15 @@ impl<'c> Talk<'c> {
             reused: usize::MAX,
             banned: Vec::new(),
             constraint: Some(constraint),
-            max_new: EDIT_TOKENS_MAX,
+            max_new: EDIT_TOKENS_MAX.min(room),
         };
         self.resume_stream(resumption, streams);
+    }
+
+    /// Positions that the model has behind so many tokens.
+    fn room(&self, tokens: usize) -> usize {
+        let positions = self.core.runtime.model.decoder().config().max_positions;
+        positions.saturating_sub(self.prompt_tokens + tokens)
     }
 
     /// The stream ended: an edit is written, or the answer is complete.
@@ -311,7 +346,9 @@ impl<'c> Talk<'c> {
         let tokens = streams.tokens(self.number);
         let text = self.core.runtime.model.codec().text(tokens.get(from..).unwrap_or_default());
         if reason == StopReason::Length {
-            self.phase = Phase::Editing { since: Instant::now(), marker, call: true };
+            self.proposals += 1;
+            self.is_told |= self.proposals >= PROPOSALS_MAX;
+            self.phase = Phase::Editing { since: Instant::now(), marker, said: tokens.len(), call: true };
             let message =
                 format!("refused: a self-edit has at most {EDIT_TOKENS_MAX} tokens; write a shorter one");
             return self.go_on(None, &message, true, streams);
@@ -337,7 +374,10 @@ impl<'c> Talk<'c> {
         let call = matches!(edit, EditText::Given(_));
         self.tell(Happened::Triggered { trigger, why });
         streams.pause(self.number);
-        self.phase = Phase::Editing { since: Instant::now(), marker, call };
+        // A marker is no part of the answer.
+        let marks = usize::from(trigger == Trigger::Model && !call);
+        let said = streams.tokens(self.number).len() - marks;
+        self.phase = Phase::Editing { since: Instant::now(), marker, said, call };
         self.proposals += 1;
         if let Err(error) = self.submit(trigger, edit) {
             let message = brief(&error.to_string());
@@ -353,7 +393,8 @@ impl<'c> Talk<'c> {
 
     fn submit(&mut self, trigger: Trigger, edit: EditText) -> Result<(), LiveError> {
         let no = |why: &str| LiveError::Request(why.to_owned());
-        if self.budget.edits == 0 || self.proposals > PROPOSALS_MAX {
+        if self.budget.edits == 0 || self.proposals >= PROPOSALS_MAX {
+            self.is_told = true;
             return Err(no("the budget of self-edits of this request is used up; go on without"));
         }
         let context = self.context.clone();
@@ -371,7 +412,7 @@ impl<'c> Talk<'c> {
             fresh: false,
         };
         let origin = Origin { number: self.number, request: self.id.clone(), reply: self.reply.clone() };
-        self.core.submit(request, self.chosen.clone(), Some(origin)).map(drop)
+        self.core.submit(request, (self.chosen.clone(), self.follows), Some(origin)).map(drop)
     }
 
     /// An edit of this request ended.
@@ -388,18 +429,18 @@ impl<'c> Talk<'c> {
     /// Goes on behind an edit, or behind its refusal: under the new adapter where there is one. A model that asks by a
     /// token can do so `again`, or never more in this answer.
     fn go_on(&mut self, kept: Option<Chosen>, message: &str, again: bool, streams: &mut Streams) {
-        let Phase::Editing { since, marker, call } = self.phase else { return };
+        let Phase::Editing { since, marker, said, call } = self.phase else { return };
         if self.reply.is_closed() {
             return self.end(EndReason::Cancelled);
         }
-        let all = streams.tokens(self.number).len();
-        let (stays, said) = match (call, self.call) {
-            (true, Some(format)) => (all, format.answer(message)),
-            _ => (marker, String::new()),
+        let changed = kept.is_some();
+        let (stays, told) = match (call, self.call) {
+            (true, Some(format)) => (said, format.answer(message)),
+            // What nobody has read can be said anew, by other weights.
+            _ => (if changed { marker } else { said }, String::new()),
         };
         // A model that reads no text is told nothing.
-        let inserted = self.core.runtime.model.codec().formatted(&said).unwrap_or_default();
-        let changed = kept.is_some();
+        let inserted = self.core.runtime.model.codec().formatted(&told).unwrap_or_default();
         let reused = match (changed, self.terms.kv) {
             (false, _) | (true, Kv::Keep) => usize::MAX,
             (true, Kv::Recompute) => 0,
@@ -411,7 +452,14 @@ impl<'c> Talk<'c> {
         if !call && stays < self.answer.len() {
             self.forget_answer(stays);
         }
-        self.release_after_edit(call);
+        self.release_after_edit(call, changed);
+        if !again {
+            self.terms.triggers.low_confidence = None;
+        }
+        let room = self.room(stays + inserted.len());
+        if room == 0 {
+            return self.end(EndReason::Length);
+        }
         let resumption = Resumption {
             kept: stays,
             inserted,
@@ -419,7 +467,7 @@ impl<'c> Talk<'c> {
             reused,
             banned: if again { Vec::new() } else { self.marker.into_iter().collect() },
             constraint: None,
-            max_new: self.left,
+            max_new: self.left.min(room),
         };
         self.phase = Phase::Speaking;
         if let Some(recomputed) = self.resume_stream(resumption, streams) {
@@ -437,13 +485,14 @@ impl<'c> Talk<'c> {
         self.seen = length;
         self.text.truncate(length);
         self.detokenizer = self.core.runtime.model.codec().detokenizer();
+        self.stop = self.stop.restarted();
         if let Some(held) = &mut self.held {
             held.clear();
         }
     }
 
     /// After the result of a call the text begins anew for the stop strings and the detokenizer.
-    fn release_after_edit(&mut self, call: bool) {
+    fn release_after_edit(&mut self, call: bool, changed: bool) {
         self.window.clear();
         if call {
             self.release();
@@ -452,7 +501,8 @@ impl<'c> Talk<'c> {
             self.answer.clear();
             self.token_ends.clear();
             self.seen = self.text.len();
-        } else if self.budget.edits == 0 {
+            self.begins_at = self.text.len();
+        } else if self.budget.edits == 0 || !changed {
             self.release();
         }
     }

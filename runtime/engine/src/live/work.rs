@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use selkie_edit::{Answer, Asked, Context, Refused, Report, Verdict, derive_seed};
+use selkie_edit::{Answer, Asked, Context, Problem, Refused, Report, Verdict, derive_seed};
 use selkie_store::{Refusal, RollbackTo, Store};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use super::core::{Core, EditOver, Origin, Used, is_beside, millis};
 use super::decode::Command;
 use super::edits::EditState;
 use super::request::{AdapterChoice, Budget, EditRequest, EditText};
-use super::trace::{Answered, GateScores, Happened, Scope, Trigger, When};
+use super::trace::{Answered, GateScores, Happened, Scope, When};
 use super::{LiveError, locked};
 use crate::error::StepError;
 use crate::event::Event;
@@ -30,11 +30,24 @@ const WRITE_ATTEMPTS: u32 = 4;
 /// Characters of a refusal that a model reads.
 const MESSAGE_CHARS_MAX: usize = 400;
 
+/// What an edit uses that is not trained.
+const ONE_EDIT: Used = Used { edits: 1, steps: 0, tokens: 0, seconds: 0.0 };
+
+/// Why an edit is not begun any more.
+const GONE: &str = "the request that it was for has gone";
+
+/// The same at the end of the runtime.
+pub(super) const SHUTTING_DOWN: &str = "the runtime is shutting down";
+
 /// A self-edit to carry out.
 pub(super) struct Job {
     pub(super) id: String,
     pub(super) request: EditRequest,
     pub(super) start: Chosen,
+    /// Whether nobody named `start`: it was what is active, and at the edit's turn is what is active then.
+    pub(super) follows: bool,
+    /// Whether the model wrote the text.
+    pub(super) by_model: bool,
     pub(super) origin: Option<Origin>,
     pub(super) budget: Budget,
 }
@@ -43,6 +56,8 @@ pub(super) struct Job {
 pub(super) enum Task {
     /// Carry out an edit; where it says so, only write it, and let somebody be asked.
     Edit(Box<Job>, bool),
+    /// Write down that an edit was refused.
+    Refused(Box<Job>, String),
     /// Move the active pointer.
     Rollback(RollbackTo, mpsc::Sender<Result<String, LiveError>>),
 }
@@ -58,6 +73,9 @@ pub(super) struct Queue {
 struct Waiting {
     tasks: VecDeque<Task>,
     edits: usize,
+    /// No more edits are taken.
+    closing: bool,
+    /// Nothing more is taken.
     closed: bool,
 }
 
@@ -68,7 +86,7 @@ impl Queue {
 
     pub(super) fn is_full(&self) -> bool {
         let waiting = locked(&self.tasks);
-        waiting.closed || waiting.edits >= self.limit
+        waiting.closing || waiting.edits >= self.limit
     }
 
     pub(super) fn len(&self) -> usize {
@@ -78,7 +96,7 @@ impl Queue {
     /// Whether there was room.
     pub(super) fn push(&self, job: Job, ask: bool) -> bool {
         let mut waiting = locked(&self.tasks);
-        if waiting.closed || waiting.edits >= self.limit {
+        if waiting.closing || waiting.edits >= self.limit {
             return false;
         }
         waiting.edits += 1;
@@ -97,17 +115,36 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Nothing more is taken; what waited is given back.
-    pub(super) fn close(&self) -> Vec<Job> {
+    /// What is to be written down of an edit that will not run.
+    pub(super) fn push_refused(&self, job: Job, reason: String) {
         let mut waiting = locked(&self.tasks);
-        waiting.closed = true;
+        if !waiting.closed {
+            waiting.tasks.push_back(Task::Refused(Box::new(job), reason));
+            self.changed.notify_all();
+        }
+    }
+
+    /// No more edits are taken; those that waited are given back.
+    pub(super) fn begin_to_close(&self) -> Vec<Job> {
+        let mut waiting = locked(&self.tasks);
+        waiting.closing = true;
         waiting.edits = 0;
-        self.changed.notify_all();
-        let jobs = waiting.tasks.drain(..).filter_map(|task| match task {
+        let is_edit = |task: &Task| matches!(task, Task::Edit(..));
+        let (edits, others): (VecDeque<Task>, _) =
+            std::mem::take(&mut waiting.tasks).into_iter().partition(is_edit);
+        waiting.tasks = others;
+        let job = |task| match task {
             Task::Edit(job, _) => Some(*job),
-            Task::Rollback(..) => None,
-        });
-        jobs.collect()
+            _ => None,
+        };
+        edits.into_iter().filter_map(job).collect()
+    }
+
+    /// Nothing more is taken; what waits is still done.
+    pub(super) fn close(&self) {
+        let mut waiting = locked(&self.tasks);
+        (waiting.closing, waiting.closed) = (true, true);
+        self.changed.notify_all();
     }
 
     /// The next task; `Err` when nothing more will come, `Ok(None)` when none came for a while.
@@ -136,6 +173,7 @@ pub(super) fn run(core: &Arc<Core>, mut store: Store) {
             Some(Task::Rollback(to, reply)) => {
                 let _ = reply.send(roll_back(core, &mut store, to));
             }
+            Some(Task::Refused(job, reason)) => write_down(core, &mut store, &job, &reason, &[]),
             Some(Task::Edit(job, true)) => write_and_park(core, &mut store, *job),
             Some(Task::Edit(job, false)) => edit(core, &mut store, *job),
         }
@@ -154,24 +192,52 @@ fn write_and_park(core: &Core, store: &mut Store, mut job: Job) {
     let model = &core.runtime.model;
     let learn = job.request.context.gated().learn;
     let writer = model.policy().or(job.start.adapter.as_deref());
-    let mut last = None;
+    let mut last = Refused(Vec::new());
+    job.by_model = true;
     for attempt in 1..=WRITE_ATTEMPTS {
+        if is_gone(&job) {
+            return core.deny(job, GONE);
+        }
+        if core.abandon.load(Ordering::Relaxed) {
+            return core.deny(job, SHUTTING_DOWN);
+        }
         let seed = derive_seed(job.request.seed, &format!("write/{attempt}"));
         let written = match model.write_edit(writer, &learn, core.runtime.host.catalogue(), seed) {
             Ok(written) => written.text,
-            Err(error) => return failed(core, store, &job, StepError::Learn(error), None),
+            Err(error) => return failed(core, store, &job, StepError::Learn(error), ONE_EDIT),
         };
         proposed(core, &job, &written, attempt);
-        match core.runtime.accept(&written, learn.domain()) {
-            Ok(_) => {
-                job.request.edit = EditText::Given(written);
-                return core.park(job);
+        let accepted = core.runtime.accept(&written, learn.domain());
+        job.request.edit = EditText::Given(written);
+        match accepted {
+            // Who left while it was written cannot be asked.
+            Ok(_) if is_gone(&job) => return core.deny(job, GONE),
+            Ok(_) => return core.park(job),
+            Err(problems) => {
+                write_down(core, store, &job, &problems.to_string(), &problems.0);
+                last = problems;
             }
-            Err(problems) => last = Some((problems, written)),
         }
     }
-    if let Some((problems, written)) = last {
-        failed(core, store, &job, StepError::Refused(problems), Some(&written));
+    failed(core, store, &job, StepError::NoValidEdit { attempts: WRITE_ATTEMPTS, last }, ONE_EDIT);
+}
+
+/// Whether the request in the middle of which an edit was proposed has ended.
+fn is_gone(job: &Job) -> bool {
+    job.origin.as_ref().is_some_and(|origin| origin.reply.is_closed())
+}
+
+/// Writes down that what the model wrote was refused; what somebody else gave is not the model's episode.
+fn write_down(core: &Core, store: &mut Store, job: &Job, reason: &str, problems: &[Problem]) {
+    let text = match &job.request.edit {
+        EditText::Given(text) => job.by_model.then(|| text.clone()),
+        EditText::Model => locked(&core.edits).status(&job.id).ok().and_then(|status| status.text),
+    };
+    let Some(text) = text else { return };
+    let (request, terms) = asked(core, job, EditSource::Given(&text));
+    let refusal = Refusal { reason: reason.to_owned(), problems: problems.to_vec() };
+    if let Ok(entry) = refuse_in(&core.runtime, store, (&request, &terms), &text, &refusal) {
+        locked(&core.edits).change(&job.id, |status| status.entry = Some(entry.to_string()));
     }
 }
 
@@ -183,17 +249,15 @@ fn proposed(core: &Core, job: &Job, text: &str, attempt: u32) {
 /// One edit from beginning to end.
 fn edit(core: &Core, store: &mut Store, mut job: Job) {
     let began = Instant::now();
-    let gone = job.origin.as_ref().is_some_and(|origin| origin.reply.is_closed());
-    if gone && job.request.scope == Scope::Request {
-        return core.deny(job, "the request that it was for has gone");
+    if is_gone(&job) && job.request.scope == Scope::Request {
+        return core.deny(job, GONE);
     }
-    if job.request.scope == Scope::Global {
-        // Edits before this one may have moved it.
-        match core.adapters.choose(&AdapterChoice::Active, None, job.origin.is_some(), core.now_ms()) {
-            Ok(active) => job.start = active,
-            Err(error) => {
-                return core.over(&job.id, job.origin.as_ref(), EditState::Failed, error.to_string());
-            }
+    match start_now(core, &job) {
+        Ok(start) => job.start = start,
+        Err(error) => {
+            let message = brief(&error.to_string());
+            core.over(&job.id, job.origin.as_ref(), EditState::Failed, message.clone());
+            return wake(core, &job, None, message, Used::default());
         }
     }
     let job = &job;
@@ -205,8 +269,19 @@ fn edit(core: &Core, store: &mut Store, mut job: Job) {
     };
     let (request, terms) = asked(core, job, source);
     let asked = job.request.context.gated().asked;
+    let (mut used, mut training) = (ONE_EDIT, began);
     let mut tell = |event: Event<'_>| {
+        match &event {
+            Event::Before(_) => training = Instant::now(),
+            Event::Step(stats) => {
+                used.steps += 1;
+                used.tokens += stats.tokens as u64;
+                used.seconds = training.elapsed().as_secs_f64();
+            }
+            _ => {}
+        }
         told(core, job, &asked, event);
+        core.deny_expired();
         match core.abandon.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -220,12 +295,19 @@ fn edit(core: &Core, store: &mut Store, mut job: Job) {
         stats.training_seconds += seconds;
     });
     match outcome {
-        Ok(outcome) => ended(core, job, outcome, seconds),
-        Err(error) => {
-            let text = locked(&core.edits).status(&job.id).ok().and_then(|status| status.text);
-            failed(core, store, job, error, text.as_deref());
-        }
+        Ok(outcome) => ended(core, job, outcome, used),
+        Err(error) => failed(core, store, job, error, used),
     }
+}
+
+/// What an edit is trained on top of at its turn: edits before it may have moved what is active.
+fn start_now(core: &Core, job: &Job) -> Result<Chosen, LiveError> {
+    let session = match (job.request.scope, job.follows) {
+        (Scope::Global, _) => None,
+        (Scope::Session, true) => job.request.session.as_deref(),
+        _ => return Ok(job.start.clone()),
+    };
+    core.adapters.choose(&AdapterChoice::Active, session, job.origin.is_some(), core.now_ms())
 }
 
 fn asked<'a>(core: &'a Core, job: &'a Job, edit: EditSource<'a>) -> (Request<'a>, Terms<'a>) {
@@ -328,13 +410,7 @@ fn scores(asked: &Asked, report: &Report) -> GateScores {
 }
 
 /// An edit that came to a verdict.
-fn ended(core: &Core, job: &Job, outcome: Outcome, seconds: f64) {
-    let used = Used {
-        edits: 1,
-        steps: outcome.training.losses.len() as u64,
-        tokens: outcome.training.tokens,
-        seconds,
-    };
+fn ended(core: &Core, job: &Job, outcome: Outcome, used: Used) {
     let reason = match outcome.anchors {
         Some((was, is)) => format!("{}; of what it knew {was:.2} -> {is:.2}", outcome.decision.reason),
         None => outcome.decision.reason.clone(),
@@ -344,7 +420,8 @@ fn ended(core: &Core, job: &Job, outcome: Outcome, seconds: f64) {
         Some(Chosen { name: id.to_string(), adapter: Some(adapter), generation: Some(id) })
     });
     if let (Some(kept), Scope::Session, Some(session)) = (&kept, job.request.scope, &job.request.session) {
-        let time_to_live = job.request.time_to_live.unwrap_or(core.options.session_time_to_live);
+        let longest = core.options.session_time_to_live;
+        let time_to_live = job.request.time_to_live.map_or(longest, |asked| asked.min(longest));
         core.adapters.set_session(session, kept.clone(), core.now_ms(), millis(time_to_live));
     }
     let state = if kept.is_some() { EditState::Kept } else { EditState::Discarded };
@@ -375,24 +452,18 @@ fn ended(core: &Core, job: &Job, outcome: Outcome, seconds: f64) {
 }
 
 /// An edit that came to none.
-fn failed(core: &Core, store: &mut Store, job: &Job, error: StepError, text: Option<&str>) {
+fn failed(core: &Core, store: &mut Store, job: &Job, error: StepError, used: Used) {
     let message = brief(&error.to_string());
+    // What never was valid is written down already.
+    let is_valid = !matches!(error, StepError::NoValidEdit { .. });
     let (state, problems) = match error {
         StepError::Refused(problems) => (EditState::Refused, problems),
         StepError::NoValidEdit { last, .. } => (EditState::Refused, last),
         StepError::OverBudget { .. } | StepError::Abandoned => (EditState::Refused, Refused(Vec::new())),
         _ => (EditState::Failed, Refused(Vec::new())),
     };
-    // What the model wrote by itself is written down already; the rest of what a model asked for is, here.
-    let by_model = job.request.trigger == Trigger::Model;
-    if let (EditState::Refused, EditText::Given(_), Some(text), true) =
-        (state, &job.request.edit, text, by_model)
-    {
-        let (request, terms) = asked(core, job, EditSource::Given(text));
-        let refusal = Refusal { reason: message.clone(), problems: problems.0.clone() };
-        if let Ok(entry) = refuse_in(&core.runtime, store, (&request, &terms), text, &refusal) {
-            locked(&core.edits).change(&job.id, |status| status.entry = Some(entry.to_string()));
-        }
+    if state == EditState::Refused && is_valid {
+        write_down(core, store, job, &message, &problems.0);
     }
     let what = match state {
         EditState::Refused => Happened::Refused { problems: problems.0, message: message.clone() },
@@ -405,7 +476,7 @@ fn failed(core: &Core, store: &mut Store, job: &Job, error: StepError, text: Opt
     core.tell_change(&job.id, job.origin.as_ref(), what, |status| {
         (status.state, status.reason) = (state, Some(message.clone()));
     });
-    wake(core, job, None, message, Used { edits: 1, ..Used::default() });
+    wake(core, job, None, message, used);
 }
 
 fn wake(core: &Core, job: &Job, kept: Option<Chosen>, message: String, used: Used) {

@@ -2,7 +2,7 @@
 
 use selkie_edit::{Context, Domain};
 use selkie_engine::live::{
-    Budget, GenerateRequest, Happened, Permission, Piece, Prompt, Scope, SelfEditTerms, TraceEvent,
+    Budget, EndReason, GenerateRequest, Happened, Permission, Piece, Prompt, Scope, SelfEditTerms, TraceEvent,
 };
 
 use crate::support::{Bench, ask, pieces, runtime};
@@ -47,6 +47,16 @@ fn a_puzzle_of_an_unknown_rule_makes_it_ask_and_a_refusal_makes_it_answer() {
     assert_eq!(refused.len(), 4 * Budget::default().edits as usize);
     assert!(refused.iter().all(|edit| edit.trigger == selkie_engine::live::Trigger::Model));
     assert_eq!(bench.live.active().unwrap(), "base");
+}
+
+#[test]
+fn an_answer_without_room_for_more_ends_and_edits_nothing() {
+    let bench = Bench::new(Domain::Puzzle);
+    let told =
+        pieces(&bench.live, GenerateRequest { max_tokens: Some(1), ..request(0, Permission::Allow, 750) });
+    let [Piece::End(end)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((end.reason.clone(), end.tokens), (EndReason::Length, 1));
+    assert_eq!(bench.live.edits(), []);
 }
 
 #[test]

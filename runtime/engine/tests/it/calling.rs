@@ -57,6 +57,11 @@ fn words(folder: &Path, format: &CallFormat) -> ModelConfig {
 
 /// A small model that was taught, from nothing, to answer the question by a call with this edit.
 fn caller(home: &TempDir, format: &'static CallFormat, edit: &str, operator: Budget) -> Live {
+    taught(home, format, &["yes ", format.head, edit, format.tail], operator)
+}
+
+/// A small model that was taught, from nothing, to answer the question by these texts.
+fn taught(home: &TempDir, format: &'static CallFormat, texts: &[&str], operator: Budget) -> Live {
     let folder = home.path().join("model");
     let config = words(&folder, format);
     let settings = PretrainSettings {
@@ -71,11 +76,8 @@ fn caller(home: &TempDir, format: &'static CallFormat, edit: &str, operator: Bud
     };
     let codec = Codec::open(RendererKind::Seal, &ModelFiles::read(&folder).unwrap(), &[]).unwrap();
     let prompt = codec.conversation(&[("user", QUESTION)], None).unwrap();
-    let mut call = codec.formatted("yes ").unwrap();
-    for part in [format.head, edit, format.tail] {
-        call.extend(codec.formatted(part).unwrap());
-    }
-    let sequence = prompt.with(&call);
+    let answer: Vec<u32> = texts.iter().flat_map(|text| codec.formatted(text).unwrap()).collect();
+    let sequence = prompt.with(&answer);
     let mut taught = Pretraining::new(config, settings, move |_, _| sequence.clone()).unwrap();
     let mut loss = f32::NAN;
     while let Some(step) = taught.step().unwrap() {
@@ -162,6 +164,27 @@ fn a_call_above_its_budget_is_refused_and_the_model_goes_on() {
         matches!(entry.episode().map(|episode| &episode.outcome), Some(selkie_store::Outcome::Refused(_)))
     });
     assert_eq!(refused.count(), 1);
+}
+
+#[test]
+fn a_model_that_calls_although_it_was_told_that_it_cannot_is_no_longer_heard() {
+    let home = TempDir::new().unwrap();
+    let edit = edit(10);
+    let refused = "refused: the budget of self-edits of this request is used up; go on without";
+    let result = PLAIN.answer(refused);
+    let texts = ["yes ", PLAIN.head, &edit, &result, PLAIN.head, &edit, PLAIN.tail];
+    let live = taught(&home, &PLAIN, &texts, Budget { edits: 0, ..Budget::default() });
+    let told = pieces(&live, question(Permission::Allow));
+    let message = &events(&told)["refused"]["message"];
+    assert_eq!(refused, format!("refused: {}", message.as_str().unwrap()));
+    let is_call = |piece: &&Piece| match piece {
+        Piece::Event(event) => matches!(event.what, Happened::Triggered { .. }),
+        _ => false,
+    };
+    assert_eq!(told.iter().filter(is_call).count(), 1);
+    let said: String = text(&told).split_whitespace().collect();
+    assert!(said.starts_with("yes<self_edit>{"), "{said:?}");
+    assert_eq!(live.edits(), []);
 }
 
 #[test]

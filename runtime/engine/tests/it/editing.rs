@@ -2,10 +2,10 @@
 
 use selkie_edit::{Context, Domain};
 use selkie_engine::live::{
-    AdapterChoice, Budget, EditRequest, EditState, EditText, GenerateRequest, Happened, Kv, LiveError,
-    Permission, Piece, Prompt, Scope, SelfEditTerms, Triggers,
+    AdapterChoice, Budget, EditRequest, EditState, EditText, EndReason, GenerateRequest, Happened, Kv,
+    LiveError, Permission, Piece, Prompt, Scope, SelfEditTerms, Triggers,
 };
-use selkie_store::{RollbackTo, Store};
+use selkie_store::{Outcome, RollbackTo, Store};
 
 use crate::support::{Bench, ask, edit_of, passage, pieces, runtime, teaching, tokens};
 
@@ -105,6 +105,70 @@ fn an_edit_waits_for_approval_where_it_must() {
     };
     assert!(bench.live.check(&text, Domain::Passage).is_ok(), "{text}");
     bench.live.approve(&edit, false).unwrap();
+
+    // What a model wrote is in the ledger, also where a person said no; what a person gave is not.
+    bench.live.shutdown(true);
+    let entries = bench.live.log(10).unwrap();
+    let refused: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match &entry.episode()?.outcome {
+            Outcome::Refused(refusal) => Some((entry.episode()?.record.edit.text.as_str(), &*refusal.reason)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [(text.as_str(), "it was not approved")]);
+}
+
+#[test]
+fn edits_of_a_session_build_on_each_other() {
+    let bench = Bench::new(Domain::Passage);
+    let edit = |index| EditRequest {
+        scope: Scope::Session,
+        session: Some("mine".to_owned()),
+        ..edit_of(Context::Passage(passage(index)), &teaching(index, 20))
+    };
+    // The second is asked for before the first has begun.
+    let edits = [0, 1].map(|index| bench.live.submit(edit(index)).unwrap());
+    for edit in &edits {
+        assert_eq!(bench.live.finished_blocking(edit).unwrap().state, EditState::Kept);
+    }
+    let cards = bench.live.adapters().unwrap();
+    let parents: Vec<_> = cards.iter().map(|card| (card.name.as_str(), card.parent.as_deref())).collect();
+    assert_eq!(parents, [("base", None), ("g2", Some("g1")), ("g1", Some("base"))]);
+    let mine = AdapterChoice::Active;
+    assert_eq!(bench.live.adapter_name(&mine, Some("mine")).unwrap(), "g2");
+}
+
+#[test]
+fn who_waits_for_an_edit_takes_no_stream_and_is_forgotten_when_it_leaves() {
+    let bench = Bench::with(Domain::Passage, |options| (options.streams, options.waiting) = (1, 1));
+    let asks = GenerateRequest {
+        self_edit: SelfEditTerms {
+            permission: Permission::Ask,
+            ..learns_on_the_way(0, 0, Kv::Keep).self_edit
+        },
+        ..learns_on_the_way(0, 0, Kv::Keep)
+    };
+    let mut trace = bench.live.trace();
+    let mut waiting = bench.live.generate(asks.clone()).unwrap();
+    let is_asked =
+        |piece: Piece| matches!(piece, Piece::Event(event) if event.what == Happened::AwaitingApproval);
+    while !is_asked(waiting.next_blocking().unwrap()) {}
+    let other = ask(Prompt::Item(Context::Passage(passage(0)), 0));
+    assert!(!bench.says(other.clone()).is_empty());
+
+    let gone = waiting.request().to_owned();
+    drop(waiting);
+    loop {
+        let event = trace.next_blocking().unwrap();
+        if event.request.as_ref() == Some(&gone) && matches!(event.what, Happened::Ended { .. }) {
+            assert_eq!(event.what, Happened::Ended { reason: "cancelled".to_owned(), tokens: 0 });
+            break;
+        }
+    }
+    // Both places are free again.
+    let both = [other.clone(), other].map(|request| bench.live.generate(request).unwrap());
+    assert!(both.into_iter().all(|reply| reply.end_blocking().unwrap().reason == EndReason::Stop));
 }
 
 #[test]
@@ -145,6 +209,27 @@ fn a_session_has_an_adapter_of_its_own() {
     assert_eq!(mine, known.questions[0].answer);
     assert_eq!(others, bench.says(question(None)));
     assert_ne!(mine, others);
+}
+
+#[test]
+fn adapters_are_loaded_up_to_a_number() {
+    let bench = Bench::new(Domain::Passage);
+    let edit = bench.live.submit(edit_of(Context::Passage(passage(0)), &teaching(0, 20))).unwrap();
+    assert_eq!(bench.live.finished_blocking(&edit).unwrap().state, EditState::Kept);
+    let store = Store::read_only(&bench.live.options().home).unwrap();
+    let folder = bench.home.path().join("folder");
+    store.export(store.find_generation("g1").unwrap().id, &folder).unwrap();
+    for number in 0..64 {
+        bench.live.load_adapter(&format!("a{number}"), &folder).unwrap();
+    }
+    assert_eq!(
+        bench.live.load_adapter("one_more", &folder).unwrap_err().to_string(),
+        "`one_more` cannot be an adapter's name: 64 adapters are loaded already; unload one first"
+    );
+    // The same name takes no more room.
+    bench.live.load_adapter("a5", &folder).unwrap();
+    bench.live.unload_adapter("a5").unwrap();
+    bench.live.load_adapter("one_more", &folder).unwrap();
 }
 
 /// A request that learns the passage in its middle, by a document trigger and the model's own edit.
@@ -228,14 +313,22 @@ fn a_stop_finishes_or_abandons_the_running_edit_and_the_home_is_whole() {
         let mut trace = bench.live.trace();
         let edit = bench.live.submit(edit_of(Context::Passage(passage(0)), &teaching(0, 40))).unwrap();
         let waiting = bench.live.submit(edit_of(Context::Passage(passage(1)), &teaching(1, 40))).unwrap();
+        let asked = EditRequest {
+            permission: Permission::Ask,
+            ..edit_of(Context::Passage(passage(1)), &teaching(1, 40))
+        };
+        let asked = bench.live.submit(asked).unwrap();
         while !matches!(trace.next_blocking().unwrap().what, Happened::TrainingStep { .. }) {}
         bench.live.shutdown(finish);
         let status = bench.live.edit(&edit).unwrap();
         let expected = if finish { EditState::Kept } else { EditState::Refused };
         assert_eq!(status.state, expected, "{status:?}");
-        let waiting = bench.live.edit(&waiting).unwrap();
-        assert_eq!(waiting.state, EditState::Refused);
-        assert_eq!(waiting.reason.as_deref(), Some("the runtime is shutting down"));
+        for edit in [&waiting, &asked] {
+            let status = bench.live.edit(edit).unwrap();
+            assert_eq!(status.state, EditState::Refused);
+            assert_eq!(status.reason.as_deref(), Some("the runtime is shutting down"));
+        }
+        assert!(matches!(bench.live.approve(&asked, true), Err(LiveError::Closed)));
         assert!(matches!(bench.live.generate(ask(Prompt::Text("a".into()))), Err(LiveError::Closed)));
         let store = Store::open(bench.home.path().join("home")).unwrap();
         let active = store.active(runtime(Domain::Passage).model.digest()).unwrap();

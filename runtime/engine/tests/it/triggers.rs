@@ -99,6 +99,22 @@ fn low_confidence_is_noticed_before_anybody_reads_it() {
     assert!(matches!(told.last(), Some(Piece::End(_))));
 }
 
+#[test]
+fn a_low_confidence_that_may_not_edit_changes_nothing_of_the_answer() {
+    // Nothing fits into its queue, so every edit is refused.
+    let bench = Bench::with(Domain::Passage, |options| options.queue = 0);
+    let always = Triggers { low_confidence: Some((2, 1.0)), ..Triggers::default() };
+    let prompt = || Prompt::Text(passage(5).context);
+    for stop in [Vec::new(), vec![" the".to_owned()]] {
+        let plain = pieces(&bench.live, GenerateRequest { stop: stop.clone(), ..ask(prompt()) });
+        let asking = GenerateRequest { stop, ..with_triggers(prompt(), always) };
+        let (told, found) = triggered(&bench, asking);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(tokens(&told), tokens(&plain));
+        assert_eq!(told.last(), plain.last());
+    }
+}
+
 static NOW_MS: AtomicI64 = AtomicI64::new(1_000);
 
 #[test]
@@ -134,6 +150,9 @@ fn sessions_and_approvals_end_when_their_time_is_over() {
     let edit = bench.live.submit(asked).unwrap();
     assert_eq!(bench.live.edit(&edit).unwrap().state, EditState::AwaitingApproval);
     NOW_MS.fetch_add(5_000, Ordering::Relaxed);
+    // Too late, also where nobody has looked at the clock yet.
+    let late = bench.live.approve(&edit, true).unwrap_err().to_string();
+    assert_eq!(late, format!("self-edit `{edit}` does not wait for approval"));
     let status = bench.live.finished_blocking(&edit).unwrap();
     assert_eq!(
         (status.state, status.reason.as_deref()),
