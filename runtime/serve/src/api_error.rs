@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use axum::Json;
-use axum::extract::FromRequest;
+use axum::extract::{FromRequest, FromRequestParts, Path};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -254,6 +255,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let value = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::invalid(format!("the body is not what is expected here: {error}")))?;
         Ok(Body(value))
+    }
+}
+
+/// The name that a path has in it.
+pub(crate) struct Name(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, ApiError> {
+        let name = Path::from_request_parts(parts, state).await.map_err(|error| rejected(&error))?;
+        Ok(Name(name.0))
     }
 }
 

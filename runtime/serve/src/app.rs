@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -143,12 +143,14 @@ impl App {
             .route("/v1/ledger", get(ledger::ledger))
             .route("/v1/tools", get(tools::list))
             .route("/v1/events", get(events::all))
+            .merge(page::router())
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
             .with_state(self.clone())
-            .merge(page::router())
             // Which hosts may ask is the guard's to say.
-            .merge(mcp::router(self.live().clone(), &[]))
+            .merge(mcp::router(self.live().clone(), &[], self.options().limits.request))
+            // The guard has read and bounded every body; axum's own bound is lower.
+            .layer(DefaultBodyLimit::disable())
             .layer(middleware::from_fn_with_state(self.clone(), guard::guard))
     }
 }

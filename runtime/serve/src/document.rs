@@ -24,7 +24,8 @@ self-edits are Selkie's own. Where the server has a token, which it needs anywhe
 server. Bodies are JSON and say so; every error has the form of `ErrorBody`. A self-edit \
 that a model proposes in the middle of an answer runs, waits for `approve` or is refused as the operator said \
 (`--self-edits`), and a request can only be stricter. One that a client submits runs at once, unless the operator \
-said `deny` or the request says `ask`. The page and the tools for other agents (`/mcp`) are not part of this document.";
+said `deny` or the request says `ask`. Where the operator said `deny`, nothing is rolled back \
+either. The page and the tools for other agents (`/mcp`) are not part of this document.";
 
 /// Paths that the server has and the document does not describe.
 const OTHER_PATHS: [&str; 3] = ["/", "/page/{file}", "/mcp"];
@@ -118,7 +119,7 @@ fn of_self_edits(paths: &mut Paths) {
     approve.answers::<EditStatus>("200", "The self-edit.").fails("404").fails("409");
     let mut rollback =
         paths.post::<RollbackRequest>("/v1/self_edits/rollback", "Make another generation active");
-    rollback.answers::<RollbackAnswer>("200", "What is active now.").fails("404").fails("409");
+    rollback.answers::<RollbackAnswer>("200", "What is active now.").fails("403").fails("404").fails("409");
 }
 
 fn of_the_rest(paths: &mut Paths) {

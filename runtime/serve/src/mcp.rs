@@ -1,39 +1,39 @@
 //! A live runtime as tools of the Model Context Protocol: another model checks, applies and rolls back self-edits.
 //!
-//! What a tool does is in `calls`; here are the two ways to reach it. Granting a permission is no tool, and no argument
-//! of one: what self-edits may do is what [`Live`] was started with.
+//! What a tool does is in `calls`; `lines` and `over_http` are the two ways to reach it. Granting a permission is no tool,
+//! and no argument of one: what self-edits may do is what [`Live`] was started with.
 
 mod arguments;
 mod calls;
 mod lines;
+mod over_http;
 mod results;
 mod tools;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, CustomRequest, CustomResult, ErrorCode, ErrorData, Implementation,
     ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerInfo, Tool,
 };
 use rmcp::service::{RequestContext, RoleServer, ServerInitializeError};
-use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
-use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ServerHandler, ServiceExt};
 use selkie_engine::live::Live;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 
 use self::lines::Lines;
+
+pub use over_http::router;
 
 /// Bytes of one message. The largest self-edit (1 MiB) fits with every byte escaped, and so does any context that a
 /// model has room for; a line or body that is longer is refused before it is parsed.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Calls of `score` at the same time: each takes as many threads as the model is given. Two, so that what is active can
+/// be compared with the base model in one breath.
+const SCORES_MAX: usize = 2;
 
 /// What a model is told of the server as a whole.
 const INSTRUCTIONS: &str = "A small language model that can be taught a puzzle or a passage by a self-edit: a JSON \
@@ -70,7 +70,7 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    match (Server { live }).serve(Lines::new(read, write)).await {
+    match Server::new(live).serve(Lines::new(read, write)).await {
         Ok(running) => {
             running.waiting().await?;
             Ok(())
@@ -81,39 +81,18 @@ where
     }
 }
 
-/// Streamable HTTP at `/mcp`, one request at a time and without sessions, to be merged into a server. `hosts` are the
-/// names that a request's `Host` may have, such as `localhost`; none means any, for a server that asks for a token.
-pub fn router(live: Live, hosts: &[String]) -> Router {
-    let settings = StreamableHttpServerConfig::default().with_stateful_mode(false);
-    let settings = match hosts {
-        [] => settings.disable_allowed_hosts(),
-        hosts => settings.with_allowed_hosts(hosts),
-    };
-    let server = Server { live };
-    let service = StreamableHttpService::new(
-        move || Ok(server.clone()),
-        Arc::new(NeverSessionManager::default()),
-        settings,
-    );
-    Router::new().route_service("/mcp", service).layer(axum::middleware::from_fn(within_size))
-}
-
-/// Reads a request's body up to [`MESSAGE_BYTES_MAX`].
-async fn within_size(request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    match axum::body::to_bytes(body, MESSAGE_BYTES_MAX).await {
-        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Err(_) => {
-            let limit = format!("a message has at most {MESSAGE_BYTES_MAX} bytes\n");
-            (StatusCode::PAYLOAD_TOO_LARGE, limit).into_response()
-        }
-    }
-}
-
 /// The tools over one runtime.
 #[derive(Clone)]
 struct Server {
     live: Live,
+    /// Turns of `score`.
+    scores: Arc<Semaphore>,
+}
+
+impl Server {
+    fn new(live: Live) -> Server {
+        Server { live, scores: Arc::new(Semaphore::new(SCORES_MAX)) }
+    }
 }
 
 impl ServerHandler for Server {
@@ -141,7 +120,7 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResult, ErrorData> {
         let Some(tool) = tools::find(&request.name) else { return Err(unknown_tool(&request.name)) };
-        Ok(calls::call(&self.live, tool, request.arguments.unwrap_or_default(), &context).await)
+        Ok(calls::call(self, tool, request.arguments.unwrap_or_default(), &context).await)
     }
 
     /// What rmcp could not read as a request that it knows: a method of another protocol version, or parameters of the

@@ -48,7 +48,8 @@ impl ServeOptions {
 /// that do not listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a request's body. The largest context and the largest self-edit together are below 2 MiB.
+    /// Bytes of a request's body. The largest self-edit (1 MiB, twice that as text in JSON) fits, together with any
+    /// context that a model has room for.
     pub body_bytes: usize,
     /// Time for a request's head to arrive; also how long an idle connection is kept.
     pub head: Duration,

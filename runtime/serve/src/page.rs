@@ -57,7 +57,7 @@ const EXAMPLES: [File; 2] = [
 
 /// Serves `/` and `/page/*`. These files hold no secret, so they need no token: the page asks for one when the
 /// interface does.
-pub(crate) fn router() -> Router {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/", get(|headers: HeaderMap| async move { answer(&INDEX, &headers) })).route(
         "/page/{name}",
         get(|Path(name): Path<String>, headers: HeaderMap| async move {

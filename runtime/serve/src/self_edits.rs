@@ -1,7 +1,7 @@
 //! `/v1/self_edits`: check, submit, list, show, approve, roll back.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -10,9 +10,9 @@ use selkie_engine::live::{EditRequest, EditStatus, EditText, Permission, Scope, 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api_error::{ApiError, Body};
+use crate::api_error::{ApiError, Body, Name};
 use crate::app::App;
-use crate::terms::{BudgetFields, context, seconds};
+use crate::terms::{BudgetFields, context, may_roll_back, seconds};
 
 /// A self-edit as text, or as the JSON object itself.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -223,17 +223,14 @@ pub(crate) async fn list(State(app): State<App>) -> Json<EditList> {
 }
 
 /// `GET /v1/self_edits/{id}`.
-pub(crate) async fn show(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Json<EditStatus>, ApiError> {
+pub(crate) async fn show(State(app): State<App>, Name(id): Name) -> Result<Json<EditStatus>, ApiError> {
     Ok(Json(app.live().edit(&id)?))
 }
 
 /// `POST /v1/self_edits/{id}/approve`.
 pub(crate) async fn approve(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Name(id): Name,
     Body(request): Body<ApproveRequest>,
 ) -> Result<Json<EditStatus>, ApiError> {
     app.live().approve(&id, request.allow)?;
@@ -245,6 +242,7 @@ pub(crate) async fn rollback(
     State(app): State<App>,
     Body(request): Body<RollbackRequest>,
 ) -> Result<Json<RollbackAnswer>, ApiError> {
+    may_roll_back(app.live())?;
     let active = app.blocking(move |app| Ok(app.live().rollback_to(&request.to)?)).await?;
     Ok(Json(RollbackAnswer { adapter_generation: active.clone(), active }))
 }

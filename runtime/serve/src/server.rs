@@ -25,6 +25,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Time for the last words of streams that the end of the runtime has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Time for an edit that is abandoned to come to its next step. One that does not is left to the end of the process: the
+/// store has it whole or not at all.
+const ABANDONED: Duration = Duration::from_secs(10);
+
 /// A server that listens. Nothing is answered before [`Server::run`].
 #[derive(Debug)]
 pub struct Server {
@@ -85,7 +89,8 @@ impl Server {
 
     /// Answers until it is stopped. Then, in this order: nothing more is accepted, running requests finish, the
     /// running edit finishes, and the runtime has stopped. What takes longer than its limit is abandoned, and so is
-    /// everything after the second order to stop.
+    /// everything after the second order to stop; an edit that does not even notice that within ten seconds is left
+    /// behind.
     pub async fn run(self) {
         let Server { app, listener, stopper } = self;
         let (limits, live) = (app.options().limits.clone(), app.live().clone());
@@ -181,8 +186,9 @@ impl Connections {
             () = self.stopper.abandoning.cancelled() => false,
         };
         if !finished {
-            let _ = tokio::task::spawn_blocking(move || abandoned.shutdown(false)).await;
-            let _ = finishing.await;
+            let abandoning = tokio::task::spawn_blocking(move || abandoned.shutdown(false));
+            let ended = async { (abandoning.await, finishing.await) };
+            let _ = tokio::time::timeout(ABANDONED, ended).await;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use selkie_edit::Context;
-use selkie_engine::live::{Budget, Kv, Permission, Scope, SelfEditTerms, Triggers};
+use selkie_engine::live::{Budget, Kv, Live, LiveError, Permission, Scope, SelfEditTerms, Triggers};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -108,6 +108,34 @@ impl TriggerFields {
     }
 }
 
+/// Texts that may end an answer. OpenAI has 4; each costs a search after every token, on the thread of all streams.
+const STOPS_MAX: usize = 16;
+
+/// Bytes of each. So much of an answer may have to be held back.
+const STOP_BYTES_MAX: usize = 1 << 10;
+
+/// Whether so many texts of such lengths may end an answer, or what is wrong with them.
+pub(crate) fn check_stops(stops: &[String]) -> Result<(), String> {
+    if stops.len() > STOPS_MAX {
+        return Err(format!("`stop` has {} texts; there may be {STOPS_MAX}", stops.len()));
+    }
+    match stops.iter().enumerate().find(|(_, stop)| stop.len() > STOP_BYTES_MAX) {
+        None => Ok(()),
+        Some((at, stop)) => {
+            let bytes = stop.len();
+            Err(format!("text {at} of `stop` has {bytes} bytes; it may have {STOP_BYTES_MAX}"))
+        }
+    }
+}
+
+/// Whether what is active may be moved: where nothing may be changed, an earlier generation is a change too.
+pub(crate) fn may_roll_back(live: &Live) -> Result<(), LiveError> {
+    match live.options().permission {
+        Permission::Deny => Err(LiveError::Denied { by: "by the operator" }),
+        Permission::Ask | Permission::Allow => Ok(()),
+    }
+}
+
 /// A length of time, if it is one.
 pub(crate) fn seconds(name: &str, seconds: Option<f64>) -> Result<Option<Duration>, ApiError> {
     let duration = seconds.map(Duration::try_from_secs_f64).transpose();
@@ -117,4 +145,22 @@ pub(crate) fn seconds(name: &str, seconds: Option<f64>) -> Result<Option<Duratio
 /// A puzzle or a passage.
 pub(crate) fn context(value: &Value) -> Result<Context, ApiError> {
     Ok(Context::from_json(&value.to_string(), "puzzle")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_end_an_answer_are_few_and_short() {
+        let of = |bytes: usize| "x".repeat(bytes);
+        for (stops, complaint) in [
+            (vec![of(1); 16], None),
+            (vec![of(1); 17], Some("`stop` has 17 texts; there may be 16")),
+            (vec![of(1), of(1024)], None),
+            (vec![of(1), of(1025)], Some("text 1 of `stop` has 1025 bytes; it may have 1024")),
+        ] {
+            assert_eq!(check_stops(&stops).err().as_deref(), complaint);
+        }
+    }
 }

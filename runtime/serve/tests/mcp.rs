@@ -256,6 +256,11 @@ async fn wrong_arguments_are_told_in_words_that_name_them() {
         ),
         ("apply_self_edit", json!({ "context": deep }), "`context` is not valid: more than 32 arrays"),
         ("score", json!({ "prompt": "a" }), "`score` takes `prompt` with `completion`, or `context`"),
+        (
+            "generate",
+            json!({ "prompt": "a", "stop": ["b".repeat(1025)] }),
+            "text 0 of `stop` has 1025 bytes; it may have 1024",
+        ),
         ("generate", json!({}), "`generate` takes one of `prompt`, `messages` and `context`"),
         ("generate", json!({ "messages": [{ "role": "user", "content": 5 }] }), "at `messages[0].content`"),
     ] {
@@ -427,7 +432,7 @@ async fn where_the_operator_is_asked_a_call_waits_for_the_answer() {
 async fn served(live: Live, hosts: &[String]) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let router = mcp::router(live, hosts);
+    let router = mcp::router(live, hosts, Duration::from_secs(60));
     tokio::spawn(async move { axum::serve(listener, router).await });
     format!("http://{address}/mcp")
 }

@@ -79,7 +79,7 @@ pub(crate) enum SelfEdits {
     Allow,
     /// They wait until somebody approves them
     Ask,
-    /// They are refused, and so are those that a client submits
+    /// They are refused, and so are those that a client submits, and roll backs
     Deny,
 }
 

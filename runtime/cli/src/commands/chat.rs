@@ -141,12 +141,16 @@ impl Chat {
     /// Streams an answer with what happens on the way; none when it was cancelled.
     async fn answer(&mut self, prompt: Prompt, show: bool) -> Result<Option<End>, CommandError> {
         let mut reply = self.live.generate(self.request(prompt))?;
-        let mut story = Story::new();
+        let (mut story, mut edit) = (Story::new(), None::<String>);
         loop {
             let piece = tokio::select! {
                 piece = reply.next() => piece,
                 () = interrupted() => {
+                    drop(reply);
                     super::print("\ncancelled\n")?;
+                    if edit.is_some_and(|edit| goes_on(&self.live, &edit)) {
+                        eprintln!("the self-edit goes on; /log says how it ends, /quit abandons it");
+                    }
                     return Ok(None);
                 }
             };
@@ -156,7 +160,10 @@ impl Chat {
                     super::print(&text)?;
                 }
                 Some(Piece::Text { .. }) => {}
-                Some(Piece::Event(event)) => self.tell(&mut story, &event).await?,
+                Some(Piece::Event(event)) => {
+                    self.tell(&mut story, &event).await?;
+                    edit = event.edit;
+                }
                 Some(Piece::End(end)) => return ended(end, show),
                 None => return Err(CommandError::no("the answer ended early")),
             }
@@ -321,6 +328,13 @@ impl Chat {
     }
 }
 
+/// Whether the self-edit of an answer that was cancelled goes on. Where it waits for a word that nobody is asked for any
+/// more, the word is no.
+fn goes_on(live: &Live, edit: &str) -> bool {
+    let was_waiting = live.approve(edit, false).is_ok();
+    !was_waiting && live.edit(edit).is_ok_and(|status| !status.state.is_over())
+}
+
 /// The end of an answer: what was held back is shown, a failure is an error.
 fn ended(end: End, show: bool) -> Result<Option<End>, CommandError> {
     if show {
@@ -403,4 +417,54 @@ fn adapters(cards: &[AdapterCard]) -> String {
         line.trim_end().to_owned() + "\n"
     };
     cards.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use selkie_edit::Domain;
+    use selkie_engine::live::{EditState, LiveOptions};
+    use selkie_engine::{Runtime, model_files};
+
+    use super::*;
+
+    #[test]
+    fn of_an_answer_that_is_cancelled_a_question_is_answered_no_and_what_runs_goes_on() {
+        let home = tempfile::tempdir().expect("a folder");
+        let files = model_files(None, Domain::Passage).expect("the bundled model");
+        let runtime = Runtime::open(&files, None).expect("it opens");
+        let options =
+            LiveOptions { permission: Permission::Allow, ..LiveOptions::new(home.path().join("home")) };
+        let live = Live::start(Arc::new(runtime), options).expect("it starts");
+        let text =
+            r#"{"version": 1, "data": {"documents": ["Dana has a vice."]}, "training": {"epochs": 50}}"#;
+        let submit = |permission: Permission| {
+            let passage = Passage {
+                title: "Vices".to_owned(),
+                context: "Dana has a vice.".to_owned(),
+                questions: Vec::new(),
+            };
+            let submitted = live.submit(EditRequest {
+                context: Context::Passage(passage),
+                edit: EditText::Given(text.to_owned()),
+                seed: 0,
+                budget: live.options().budget,
+                scope: Scope::Global,
+                session: None,
+                time_to_live: None,
+                permission,
+                trigger: Trigger::Call,
+                fresh: false,
+            });
+            submitted.expect("it is taken")
+        };
+        let waiting = submit(Permission::Ask);
+        // The second one has its turn after the first.
+        let (_, running) = (submit(Permission::Allow), submit(Permission::Allow));
+        assert_eq!([&waiting, &running].map(|edit| goes_on(&live, edit)), [false, true]);
+        assert_eq!(live.edit(&waiting).expect("known").state, EditState::Refused);
+        live.shutdown(false);
+        assert!(!goes_on(&live, &running));
+    }
 }

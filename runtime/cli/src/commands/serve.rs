@@ -29,8 +29,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
         .enable_all()
         .build()
         .map_err(|error| CommandError::internal(format!("cannot start: {error}")))?;
-    tokio.block_on(serve(live, options))?;
-    Ok(ExitCode::SUCCESS)
+    let served = tokio.block_on(serve(live, options));
+    // What nobody waits for any more is left behind.
+    tokio.shutdown_background();
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(live: Live, options: ServeOptions) -> Result<(), CommandError> {

@@ -135,7 +135,7 @@ pub(super) struct Generate {
     /// Decides every draw.
     #[serde(default)]
     pub(super) seed: u64,
-    /// Texts that end the answer.
+    /// Texts that end the answer: 16 at most, of 1024 bytes at most.
     #[serde(default)]
     pub(super) stop: Vec<String>,
     /// A JSON Schema that the answer obeys.

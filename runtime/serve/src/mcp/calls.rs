@@ -14,13 +14,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::arguments::{self, EditScope, TighterBudget};
+use super::over_http::Bounds;
 use super::results::{self, Outcome};
 use super::tools::{Tool, name};
+use super::{SCORES_MAX, Server};
+use crate::terms::{check_stops, may_roll_back};
 
 /// Entries of the log in one answer.
 const ENTRIES_MAX: usize = 100;
 
 /// Why a call has no result, in words for the model that called.
+#[derive(Debug)]
 struct Failure(String);
 
 impl From<LiveError> for Failure {
@@ -46,14 +50,16 @@ impl From<&str> for Failure {
 
 /// Carries out one call.
 pub(super) async fn call(
-    live: &Live,
+    server: &Server,
     tool: Tool,
     arguments: JsonObject,
     context: &RequestContext<RoleServer>,
 ) -> CallToolResult {
     let result = tokio::select! {
-        result = answer(live, tool, arguments, context) => result,
-        () = context.ct.cancelled() => Err("the call was cancelled".into()),
+        // A call that was over in time is answered only if it was seen in time.
+        biased;
+        why = over(context) => Err(Failure(why)),
+        result = answer(server, tool, arguments, context) => result,
     };
     match result {
         Ok(value) => CallToolResult::structured(value),
@@ -61,33 +67,39 @@ pub(super) async fn call(
     }
 }
 
+/// Waits until a call is to end before it is answered, and says why.
+async fn over(context: &RequestContext<RoleServer>) -> String {
+    let bounds = async {
+        match Bounds::of(&context.extensions) {
+            Some(bounds) => bounds.reached().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = context.ct.cancelled() => "the call was cancelled".to_owned(),
+        why = bounds => why,
+    }
+}
+
 async fn answer(
-    live: &Live,
+    server: &Server,
     tool: Tool,
     arguments: JsonObject,
     context: &RequestContext<RoleServer>,
 ) -> Result<Value, Failure> {
+    let live = &server.live;
     match tool {
-        Tool::SelfEditSchema => told(how_to(live, &read(tool, arguments)?)),
-        Tool::CheckSelfEdit => told(check(live, &read(tool, arguments)?)),
+        Tool::SelfEditSchema => on_thread(live, read(tool, arguments)?, how_to).await,
+        Tool::CheckSelfEdit => on_thread(live, read(tool, arguments)?, check).await,
         Tool::ApplySelfEdit => {
             let progress = Progress::of(&context.meta, &context.peer);
             told(apply(live, read(tool, arguments)?, progress).await?)
         }
-        Tool::ListTools => told(list_tools(live, &read(tool, arguments)?)),
-        Tool::Score => {
-            let (live, arguments) = (live.clone(), read(tool, arguments)?);
-            told(blocking(move || score(&live, &arguments)).await?)
-        }
+        Tool::ListTools => on_thread(live, read(tool, arguments)?, list_tools).await,
+        Tool::Score => score_in_turn(server, read(tool, arguments)?).await,
         Tool::Generate => told(generate(live, read(tool, arguments)?).await?),
-        Tool::Log => {
-            let (live, arguments) = (live.clone(), read(tool, arguments)?);
-            told(blocking(move || log(&live, &arguments)).await?)
-        }
-        Tool::Rollback => {
-            let (live, arguments) = (live.clone(), read(tool, arguments)?);
-            told(blocking(move || roll_back(&live, &arguments)).await?)
-        }
+        Tool::Log => on_thread(live, read(tool, arguments)?, log).await,
+        Tool::Rollback => on_thread(live, read(tool, arguments)?, roll_back).await,
     }
 }
 
@@ -107,12 +119,23 @@ fn told(result: impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(result).map_err(|error| Failure(format!("the result is no JSON: {error}")))
 }
 
-/// Runs what takes long on a thread of its own.
+/// Runs what may block (the store, a tokenizer, a grammar, the model) on a thread that may.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    live: &Live,
+    work: impl FnOnce(&Live) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let ended = tokio::task::spawn_blocking(work).await;
+    let live = live.clone();
+    let ended = tokio::task::spawn_blocking(move || work(&live)).await;
     ended.unwrap_or_else(|_| Err("the call ended by a fault of the server".into()))
+}
+
+/// A whole call on such a thread.
+async fn on_thread<A: Send + 'static, R: Serialize>(
+    live: &Live,
+    arguments: A,
+    work: impl FnOnce(&Live, &A) -> Result<R, Failure> + Send + 'static,
+) -> Result<Value, Failure> {
+    blocking(live, move |live| told(work(live, &arguments)?)).await
 }
 
 fn domain_or_first(live: &Live, domain: Option<Domain>) -> Domain {
@@ -124,7 +147,7 @@ fn suited(live: &Live, domain: Domain) -> Catalogue {
     live.runtime().host.catalogue().suited(domain)
 }
 
-fn how_to(live: &Live, arguments: &arguments::ForDomain) -> results::HowTo {
+fn how_to(live: &Live, arguments: &arguments::ForDomain) -> Result<results::HowTo, Failure> {
     let domain = domain_or_first(live, arguments.domain);
     let catalogue = suited(live, domain);
     let schema = match selkie_edit::schema::compose(&catalogue) {
@@ -133,21 +156,21 @@ fn how_to(live: &Live, arguments: &arguments::ForDomain) -> results::HowTo {
     };
     let tools = selkie_edit::tool_list(&catalogue, domain);
     let Budget { steps, tokens, seconds, .. } = live.options().budget;
-    results::HowTo {
+    Ok(results::HowTo {
         domain,
         schema,
         in_words: format!("Tools:\n{tools}\n{}", selkie_form_help()),
         budget: results::BudgetLimits { steps, tokens, seconds },
         self_edits: live.options().permission,
-    }
+    })
 }
 
-fn check(live: &Live, arguments: &arguments::Check) -> results::Checked {
+fn check(live: &Live, arguments: &arguments::Check) -> Result<results::Checked, Failure> {
     let domain = domain_or_first(live, arguments.domain);
-    match live.check(&edit_text(&arguments.edit), domain) {
+    Ok(match live.check(&edit_text(&arguments.edit), domain) {
         Ok(edit) => results::Checked { valid: true, problems: Vec::new(), edit: Some(understood(&edit)) },
         Err(Refused(problems)) => results::Checked { valid: false, problems, edit: None },
-    }
+    })
 }
 
 fn understood(edit: &SelfEdit) -> results::Understood {
@@ -201,13 +224,11 @@ async fn apply(
     arguments: arguments::Apply,
     progress: Progress,
 ) -> Result<results::Applied, Failure> {
-    // Where the operator wants to be asked, the edit waits for that.
-    let request = edit_request(arguments, live.options().permission)?;
     // Before the edit begins, so that none of its steps is missed.
     let mut trace = live.trace();
-    let edit = match live.submit(request) {
+    let edit = match blocking(live, |live| begin(live, arguments)).await? {
         Ok(edit) => edit,
-        Err(error) => return not_begun(live.active()?, error),
+        Err(not_begun) => return Ok(not_begun),
     };
     let ended = live.finished(&edit);
     tokio::pin!(ended);
@@ -218,7 +239,17 @@ async fn apply(
             status = &mut ended => break status?,
         }
     };
-    applied(live, status)
+    blocking(live, |live| applied(live, status)).await
+}
+
+/// The id of an edit that was taken, or the verdict on one that was not.
+fn begin(live: &Live, arguments: arguments::Apply) -> Result<Result<String, results::Applied>, Failure> {
+    // Where the operator wants to be asked, the edit waits for that.
+    let request = edit_request(arguments, live.options().permission)?;
+    match live.submit(request) {
+        Ok(edit) => Ok(Ok(edit)),
+        Err(error) => not_begun(live.active()?, error).map(Err),
+    }
 }
 
 fn edit_request(arguments: arguments::Apply, permission: Permission) -> Result<EditRequest, Failure> {
@@ -319,7 +350,7 @@ fn applied(live: &Live, status: EditStatus) -> Result<results::Applied, Failure>
     })
 }
 
-fn list_tools(live: &Live, arguments: &arguments::ForDomain) -> results::ToolList {
+fn list_tools(live: &Live, arguments: &arguments::ForDomain) -> Result<results::ToolList, Failure> {
     let domain = domain_or_first(live, arguments.domain);
     let tools = suited(live, domain);
     let usable = |tool: &selkie_edit::ToolSpec| results::Usable {
@@ -331,7 +362,7 @@ fn list_tools(live: &Live, arguments: &arguments::ForDomain) -> results::ToolLis
         version: tool.plugin.version.clone(),
     };
     let limits = live.runtime().host.limits();
-    results::ToolList {
+    Ok(results::ToolList {
         tools: tools.iter().map(usable).collect(),
         limits: results::CallLimits {
             fuel: limits.call_fuel,
@@ -339,7 +370,7 @@ fn list_tools(live: &Live, arguments: &arguments::ForDomain) -> results::ToolLis
             memory_bytes: limits.memory_bytes,
             items: limits.output_items,
         },
-    }
+    })
 }
 
 fn choice(adapter: &str) -> AdapterChoice {
@@ -348,6 +379,24 @@ fn choice(adapter: &str) -> AdapterChoice {
         "base" => AdapterChoice::Base,
         name => AdapterChoice::Named(name.to_owned()),
     }
+}
+
+/// The model is measured on a thread that others need too, so not by everybody at once. A call that nobody waits for any
+/// more keeps its turn until it has ended.
+async fn score_in_turn(server: &Server, arguments: arguments::Score) -> Result<Value, Failure> {
+    let Ok(turn) = server.scores.clone().try_acquire_owned() else {
+        let message = format!(
+            "busy: {SCORES_MAX} calls of `score` are under way, the most at a time; nothing was measured, \
+             call again when one has ended"
+        );
+        return Err(Failure(message));
+    };
+    on_thread(&server.live, arguments, move |live, arguments| {
+        let scored = score(live, arguments);
+        drop(turn);
+        scored
+    })
+    .await
 }
 
 fn score(live: &Live, arguments: &arguments::Score) -> Result<results::Scored, Failure> {
@@ -380,9 +429,9 @@ fn score(live: &Live, arguments: &arguments::Score) -> Result<results::Scored, F
 }
 
 async fn generate(live: &Live, arguments: arguments::Generate) -> Result<results::Generated, Failure> {
+    let reply = blocking(live, |live| Ok(live.generate(generate_request(arguments)?)?)).await?;
     // Dropping the reply, when the call is cancelled, cancels the request.
-    let End { reason, prompt_tokens, tokens, adapter, text, .. } =
-        live.generate(generate_request(arguments)?)?.end().await?;
+    let End { reason, prompt_tokens, tokens, adapter, text, .. } = reply.end().await?;
     let finish_reason = match reason {
         EndReason::Stop => "stop",
         EndReason::Length => "length",
@@ -402,6 +451,7 @@ fn generate_request(arguments: arguments::Generate) -> Result<GenerateRequest, F
         (None, None, Some(context)) => Prompt::Item(context_of(context)?, arguments.item),
         _ => return Err("`generate` takes one of `prompt`, `messages` and `context`".into()),
     };
+    check_stops(&arguments.stop).map_err(Failure)?;
     let sampling = SamplingSettings {
         temperature: arguments.temperature,
         top_k: None,
@@ -458,11 +508,30 @@ fn entry(entry: &selkie_store::Entry) -> results::Entry {
 }
 
 fn roll_back(live: &Live, arguments: &arguments::Rollback) -> Result<results::RolledBack, Failure> {
-    // Where nothing may be changed, an earlier generation is a change too.
-    if live.options().permission == Permission::Deny {
-        return Err(LiveError::Denied { by: "by the operator" }.into());
-    }
+    may_roll_back(live)?;
     let was = live.active()?;
     let active = live.rollback_to(&arguments.to)?;
     Ok(results::RolledBack { was, active })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::support::Room;
+
+    #[tokio::test]
+    async fn one_score_too_many_is_told_to_come_again() {
+        let room = Room::new();
+        let server = Server::new(room.live.clone());
+        let asked = serde_json::json!({ "prompt": "The gem of", "completion": " Vidor" });
+        let given = || serde_json::from_value(asked.clone()).expect("arguments");
+        let turns = server.scores.clone().try_acquire_many_owned(SCORES_MAX as u32).expect("both");
+        let Failure(said) = score_in_turn(&server, given()).await.expect_err("refused");
+        insta::assert_snapshot!(said, @"busy: 2 calls of `score` are under way, the most at a time; nothing was measured, call again when one has ended");
+        drop(turns);
+        for _ in 0..=SCORES_MAX {
+            let scored = score_in_turn(&server, given()).await.expect("a score");
+            assert_eq!(scored["adapter"], "base");
+        }
+    }
 }

@@ -5,17 +5,22 @@
 //! protocol versions) are told no instead of being left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rmcp::model::{ClientRequest, ErrorData, JsonRpcMessage, RequestId};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
 use super::{MESSAGE_BYTES_MAX, not_understood};
 
 /// What answers a line that is no message for the server, and the request's id where it is known.
 type Objection = Box<(ErrorData, Option<RequestId>)>;
+
+/// Time for objections to be written once the client has closed its side.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// One client's streams.
 pub(super) struct Lines<R, W> {
@@ -26,6 +31,8 @@ pub(super) struct Lines<R, W> {
     /// Whether that line has more bytes than it may; the rest of it is passed over.
     is_too_long: bool,
     is_initialized: bool,
+    /// Tasks that write objections.
+    objections: TaskTracker,
 }
 
 impl<R: AsyncRead + Unpin, W> Lines<R, W> {
@@ -36,6 +43,7 @@ impl<R: AsyncRead + Unpin, W> Lines<R, W> {
             line: Vec::new(),
             is_too_long: false,
             is_initialized: false,
+            objections: TaskTracker::new(),
         }
     }
 
@@ -118,7 +126,12 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            let message = match self.next_line().await? {
+            let Some(line) = self.next_line().await else {
+                self.objections.close();
+                let _ = tokio::time::timeout(LAST_WORDS, self.objections.wait()).await;
+                return None;
+            };
+            let message = match line {
                 Ok(line) if line.trim_ascii().is_empty() => continue,
                 Ok(line) => self.understood(&line),
                 Err(error) => Err(Box::new((error, None))),
@@ -131,7 +144,8 @@ where
                 // By a task of its own: this may be dropped at any await, and half a line must not be written.
                 Err(objection) => {
                     let (error, id) = *objection;
-                    drop(tokio::spawn(self.send(JsonRpcMessage::error(error, id))));
+                    let sending = self.send(JsonRpcMessage::error(error, id));
+                    drop(self.objections.spawn(sending));
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use selkie_engine::live::{End, GenerateRequest, Happened, Piece, Prompt, Reply, TraceEvent};
+use selkie_engine::live::{End, Happened, Piece, Prompt, Reply, TraceEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -112,11 +112,10 @@ impl<W: Words> Job<W> {
     fn start<A: Asked<Words = W>>(app: &App, asked: A) -> Result<Job<W>, ApiError> {
         let (prompts, words, fields) = asked.split()?;
         let (stream, model, count) = (fields.stream(), fields.model(app), prompts.len());
-        let requests: Vec<GenerateRequest> = fields.requests(app, prompts)?;
-        let choices_a_prompt = requests.len() / count.max(1);
-        let replies: Result<Vec<Reply>, _> =
-            requests.into_iter().map(|request| app.live().generate(request)).collect();
+        let requests = fields.requests(app, prompts)?;
+        let replies: Result<Vec<Reply>, _> = requests.map(|request| app.live().generate(request)).collect();
         let replies = replies?;
+        let choices_a_prompt = replies.len() / count.max(1);
         let request = replies.first().map_or_else(String::new, |reply| reply.request().to_owned());
         let frame = Frame { id: format!("{}-{request}", W::ID), created: app.now(), model };
         Ok(Job { app: app.clone(), words, replies, choices_a_prompt, stream, frame })

@@ -1,12 +1,12 @@
 //! `/v1/models`: the model, and its adapters as cards, as vLLM has them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use schemars::JsonSchema;
 use selkie_engine::live::AdapterCard;
 use serde::Serialize;
 
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, Name};
 use crate::app::App;
 
 /// What requests may name as their model.
@@ -68,10 +68,7 @@ pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>, Ap
 }
 
 /// `GET /v1/models/{id}`.
-pub(crate) async fn model(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Json<ModelCard>, ApiError> {
+pub(crate) async fn model(State(app): State<App>, Name(id): Name) -> Result<Json<ModelCard>, ApiError> {
     app.blocking(move |app| {
         let card = cards(app)?.into_iter().find(|card| card.id == id);
         let unknown =

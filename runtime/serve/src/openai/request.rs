@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use selkie_edit::derive_seed;
-use selkie_engine::live::{AdapterChoice, GenerateRequest, Prompt};
+use selkie_engine::live::{AdapterChoice, GenerateRequest, Prompt, Scope};
 use selkie_learn::{Grammar, SamplingSettings};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api_error::ApiError;
 use crate::app::App;
-use crate::terms::SelfEditFields;
+use crate::terms::{SelfEditFields, check_stops};
 
 /// Fields that have no bearing on the answer.
 const IGNORED: [&str; 8] = [
@@ -49,7 +49,7 @@ pub(crate) struct CommonFields {
     /// Answers to each prompt.
     #[schemars(range(min = 1))]
     n: Option<usize>,
-    /// Texts that end the answer, and are no part of it.
+    /// Texts that end the answer, and are no part of it: 16 at most, of 1024 bytes at most.
     stop: Option<Stop>,
     /// Whether the answer comes in pieces, as server-sent events.
     stream: Option<bool>,
@@ -128,8 +128,13 @@ impl CommonFields {
         self.model.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| app.model().to_owned())
     }
 
-    /// One request to generate for every prompt and choice, a prompt's choices together.
-    pub(crate) fn requests(self, app: &App, prompts: Vec<Prompt>) -> Result<Vec<GenerateRequest>, ApiError> {
+    /// One request to generate for every prompt and choice, a prompt's choices together. Each is made when its turn
+    /// comes, so that a large one is not there many times before the first is looked at.
+    pub(crate) fn requests(
+        self,
+        app: &App,
+        prompts: Vec<Prompt>,
+    ) -> Result<impl Iterator<Item = GenerateRequest> + use<>, ApiError> {
         self.refuse_others()?;
         let (n, most) = (self.n.unwrap_or(1), app.options().limits.choices);
         if n == 0 || prompts.is_empty() || n.saturating_mul(prompts.len()) > most {
@@ -140,7 +145,7 @@ impl CommonFields {
         }
         let seed = self.seed.map_or_else(|| app.fresh_seed(), |seed| seed as u64);
         let request = self.request(app)?;
-        let choices = |(at, prompt): (usize, Prompt)| {
+        let choices = move |(at, prompt): (usize, Prompt)| {
             let request = request.clone();
             (0..n).map(move |choice| {
                 let mut request = GenerateRequest { prompt: prompt.clone(), ..request.clone() };
@@ -151,12 +156,23 @@ impl CommonFields {
                 request
             })
         };
-        Ok(prompts.into_iter().enumerate().flat_map(choices).collect())
+        Ok(prompts.into_iter().enumerate().flat_map(choices))
     }
 
     /// The request without its prompt and seed.
     fn request(self, app: &App) -> Result<GenerateRequest, ApiError> {
         let named = self.adapter_generation.or(self.model);
+        let stop = match self.stop {
+            None => Vec::new(),
+            Some(Stop::One(text)) => vec![text],
+            Some(Stop::Several(texts)) => texts,
+        };
+        let self_edit = self.self_edit.map(SelfEditFields::terms).transpose()?.unwrap_or_default();
+        if self_edit.scope == Scope::Session && self.session.is_none() {
+            let message = "`self_edit.scope` is `session` and no `session` is named: nobody could reach what is learned";
+            return Err(ApiError::field("session", message));
+        }
+        check_stops(&stop).map_err(|message| ApiError::field("stop", message))?;
         Ok(GenerateRequest {
             prompt: Prompt::Text(String::new()),
             adapter: named.map_or(AdapterChoice::Active, |name| adapter(app, name)),
@@ -168,13 +184,9 @@ impl CommonFields {
                 seed: 0,
             },
             max_tokens: self.max_tokens,
-            stop: match self.stop {
-                None => Vec::new(),
-                Some(Stop::One(text)) => vec![text],
-                Some(Stop::Several(texts)) => texts,
-            },
+            stop,
             grammar: self.response_format.and_then(ResponseFormat::grammar),
-            self_edit: self.self_edit.map(|fields| fields.terms()).transpose()?.unwrap_or_default(),
+            self_edit,
         })
     }
 

@@ -436,7 +436,7 @@ async fn fetch(path: &str, known: Option<&str>) -> (StatusCode, axum::http::Head
         request = request.header("if-none-match", tag);
     }
     let response =
-        router().oneshot(request.body(Body::empty()).expect("a request")).await.expect("an answer");
+        router::<()>().oneshot(request.body(Body::empty()).expect("a request")).await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
     let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
     (status, headers, String::from_utf8_lossy(&bytes).into_owned())

@@ -7,7 +7,7 @@ use axum::http::Request;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{Room, exchange};
+use super::support::{Room, exchange, until};
 use crate::options::{Limits, Token};
 
 const TOKEN: &str = "correct-horse-battery";
@@ -102,6 +102,22 @@ async fn bodies_that_are_too_large_are_refused_and_never_held() {
 }
 
 #[tokio::test]
+async fn bodies_up_to_the_limit_are_read() {
+    let room = Room::new();
+    let limit = room.options.limits.body_bytes;
+    assert_eq!(limit, 4 << 20);
+    let around = json!({ "edit": "", "domain": "passage" }).to_string().len();
+    for (bytes, status, word) in
+        [(3 << 20, 200, "too_large"), (limit, 200, "too_large"), (limit + 1, 413, "body_too_large")]
+    {
+        let edit = "x".repeat(bytes - around);
+        let answer = room.post("/v1/self_edits/check", &json!({ "edit": edit, "domain": "passage" })).await;
+        assert_eq!(answer.status.as_u16(), status, "{bytes} bytes: {}", answer.text);
+        assert!(answer.text.contains(&format!("\"code\":\"{word}\"")), "{bytes} bytes: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn slow_clients_are_not_waited_for() {
     let mut room = Room::new();
     room.options.limits =
@@ -164,6 +180,7 @@ async fn paths_lead_nowhere_but_into_the_operators_folder() {
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
     let room = Room::new();
+    let stops = json!({ "prompt": "x", "stop": vec!["y"; 17] }).to_string();
     for (path, body, complaint) in [
         ("/v1/completions", "", "the body is not what is expected here"),
         ("/v1/completions", "{\"prompt\": ", "EOF while parsing"),
@@ -174,6 +191,8 @@ async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
         ("/v1/completions", r#"{"prompt": "x", "max_tokens": -1}"#, "the body is not what is expected here"),
         ("/v1/completions", r#"{"prompt": "x", "self_edit": {"budget": {"seconds": -1}}}"#, "budget.seconds"),
         ("/v1/completions", r#"{"prompt": "x", "self_edit": {"grant": "all"}}"#, "unknown field `grant`"),
+        ("/v1/completions", r#"{"prompt": "x", "self_edit": {"scope": "session"}}"#, "no `session` is named"),
+        ("/v1/completions", &stops, "`stop` has 17 texts; there may be 16"),
         ("/v1/self_edits", r#"{"context": {}}"#, "neither a puzzle"),
         ("/v1/self_edits", r#"{"context": {"train": []}}"#, "`test` is missing"),
         ("/v1/self_edits", r#"{"context": {}, "scope": "session"}"#, "`session` goes with"),
@@ -185,7 +204,7 @@ async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
         ("/v1/self_edits/check", r#"{"edit": "", "domain": "poem"}"#, "unknown variant `poem`"),
     ] {
         let request = Request::post(path).header("content-type", "application/json");
-        let answer = room.call(request, Body::from(body)).await;
+        let answer = room.call(request, Body::from(body.to_owned())).await;
         assert_eq!(answer.status.as_u16(), 400, "{path} {body}: {}", answer.text);
         assert!(answer.text.contains(complaint), "{path} {body}: {}", answer.text);
     }
@@ -195,6 +214,42 @@ async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
     assert_eq!(room.get("/v1/nothing").await.status.as_u16(), 404);
     assert_eq!(room.get("/v1/completions").await.status.as_u16(), 405);
     assert_eq!(room.get("/v1/ledger?limit=many").await.status.as_u16(), 400);
+}
+
+#[tokio::test]
+async fn every_error_has_the_same_form() {
+    let room = Room::new();
+    let id = "%FF";
+    for (method, path, status) in [
+        ("GET", "/v1/nothing".to_owned(), 404),
+        ("GET", "/v1/models/".to_owned(), 404),
+        ("GET", "/v1/self_edits/".to_owned(), 404),
+        ("GET", "/v1/self_edits/a/b".to_owned(), 404),
+        ("GET", "/v1/models/none".to_owned(), 404),
+        ("GET", "/v1/self_edits/none".to_owned(), 404),
+        ("GET", "/v1/self_edits/none/events".to_owned(), 404),
+        ("GET", format!("/v1/models/{id}"), 400),
+        ("GET", format!("/v1/self_edits/{id}"), 400),
+        ("GET", format!("/v1/self_edits/{id}/events"), 400),
+        ("POST", format!("/v1/self_edits/{id}/approve"), 400),
+        ("GET", "/v1/ledger?limit=%FF".to_owned(), 400),
+        ("GET", "/v1/events?tokens=perhaps".to_owned(), 400),
+        ("POST", "/".to_owned(), 405),
+        ("POST", "/page/main.js".to_owned(), 405),
+        ("DELETE", "/v1/models".to_owned(), 405),
+        ("PUT", "/v1/self_edits/none".to_owned(), 405),
+        ("GET", "/v1/chat/completions".to_owned(), 405),
+        ("POST", "/v1/completions".to_owned(), 415),
+    ] {
+        let request = Request::builder().method(method).uri(&path);
+        let answer = room.call(request, Body::empty()).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}: {}", answer.text);
+        let told = answer.json();
+        let kind = if status == 404 { "not_found_error" } else { "invalid_request_error" };
+        assert_eq!(told["error"]["type"], kind, "{method} {path}: {told}");
+        let message = told["error"]["message"].as_str().unwrap_or_default();
+        assert!(!message.is_empty(), "{method} {path}: {told}");
+    }
 }
 
 #[tokio::test]
@@ -218,18 +273,40 @@ async fn an_answer_that_takes_too_long_is_ended_and_said_to_be() {
     let stream = json!({ "prompt": "The gem of", "max_tokens": 64, "stream": true });
     let told = room.post("/v1/completions", &stream).await.text;
     assert!(told.contains("request_timeout") && told.ends_with("data: [DONE]\n\n"), "{told}");
+    let request = Request::post("/mcp")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream");
+    let told = room.call(request, Body::from(generate_by_mcp(64).to_string())).await.text;
+    assert!(told.contains("\"isError\":true") && told.contains("did not end within 0 s"), "{told}");
+}
+
+/// A call of the tool `generate`.
+fn generate_by_mcp(max_tokens: usize) -> serde_json::Value {
+    let arguments = json!({ "prompt": "The gem of", "max_tokens": max_tokens });
+    let params = json!({ "name": "generate", "arguments": arguments });
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params })
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_ends_its_answer() {
+async fn a_client_that_goes_away_ends_its_answer_and_leaves_nothing_behind() {
     let room = Room::with(|options| options.max_tokens = 400);
     let server = room.listen().await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let alone = tasks();
     let mut trace = room.live.trace();
-    for stream in [false, true] {
-        let body = json!({ "prompt": "The gem of", "max_tokens": 400, "stream": stream }).to_string();
+    let whole = json!({ "prompt": "The gem of", "max_tokens": 400 });
+    let stream = json!({ "prompt": "The gem of", "max_tokens": 400, "stream": true });
+    let by_mcp = generate_by_mcp(400);
+    for (path, body) in
+        [("/v1/completions", whole), ("/v1/completions", stream), ("/mcp", by_mcp.clone()), ("/mcp", by_mcp)]
+    {
+        let body = body.to_string();
         let mut client = server.connect().await;
-        let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         client.write_all(request.as_bytes()).await.expect("written");
         while !trace.next().await.is_some_and(|event| event.to_line().contains("\"token\"")) {}
         drop(client);
@@ -239,6 +316,8 @@ async fn a_client_that_goes_away_ends_its_answer() {
                 break line;
             }
         };
-        assert!(end.contains("\"cancelled\""), "{end}");
+        assert!(end.contains("\"cancelled\""), "{path}: {end}");
     }
+    // What serves a client holds the runtime, and ends with the client.
+    until(|| tasks() == alone && room.live.stats().streams == 0).await;
 }

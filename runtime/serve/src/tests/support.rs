@@ -156,6 +156,16 @@ impl Running {
     }
 }
 
+/// Waits until something is so.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let looking = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.expect("it comes to be");
+}
+
 /// Writes as much as the other side takes, then reads until the other side closes.
 pub(crate) async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> String {
     let (mut reader, mut writer) = stream.split();
