@@ -437,8 +437,14 @@ mod tests {
         let options =
             LiveOptions { permission: Permission::Allow, ..LiveOptions::new(home.path().join("home")) };
         let live = Live::start(Arc::new(runtime), options).expect("it starts");
-        let text =
-            r#"{"version": 1, "data": {"documents": ["Dana has a vice."]}, "training": {"epochs": 50}}"#;
+        // Long enough that it still runs when it is looked at.
+        let documents: Vec<String> = (80..87).map(|times| "Dana has a vice. ".repeat(times)).collect();
+        let text = serde_json::json!({
+            "version": 1,
+            "data": { "include_source": false, "documents": documents },
+            "training": { "epochs": 50, "batch_size": 1 },
+        })
+        .to_string();
         let submit = |permission: Permission| {
             let passage = Passage {
                 title: "Vices".to_owned(),
@@ -447,7 +453,7 @@ mod tests {
             };
             let submitted = live.submit(EditRequest {
                 context: Context::Passage(passage),
-                edit: EditText::Given(text.to_owned()),
+                edit: EditText::Given(text.clone()),
                 seed: 0,
                 budget: live.options().budget,
                 scope: Scope::Global,
