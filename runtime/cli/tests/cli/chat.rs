@@ -128,8 +128,9 @@ fn a_passage_is_read_learned_after_a_yes_and_forgotten_by_undo() {
     > /undo
     active was g1, now base
     > /log
-       e2  [TIME]  rollback g1 -> base
-       e1  [TIME]  kept g1  Dana Garmar and Kador Morgan  score [SCORE] -> [SCORE]
+       e3  [TIME]  rollback g1 -> base
+       e2  [TIME]  kept g1  Dana Garmar and Kador Morgan  score [SCORE] -> [SCORE]
+       e1  [TIME]  refused  Dana Garmar and Kador Morgan  it was not approved
     "#);
     let trace = std::fs::read_to_string(environment.path("trace.jsonl")).expect("a trace");
     let events: Vec<Value> =
