@@ -223,11 +223,11 @@ fn a_puzzle_is_shown_and_compared_in_grids() {
     ");
 }
 
-/// Waits until a file or what a pipe brings has this text.
+/// Waits until a file has this text, or the process has ended without it.
 #[cfg(unix)]
-fn wait_for(text: &str, read: impl Fn() -> String) {
-    while !read().contains(text) {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+fn wait_for(text: &str, child: &mut Child, read: impl Fn() -> String) {
+    while !read().contains(text) && child.try_wait().expect("a process").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
@@ -235,8 +235,14 @@ fn wait_for(text: &str, read: impl Fn() -> String) {
 #[test]
 fn a_second_ctrl_c_abandons_the_edit_that_runs() {
     let environment = TestEnvironment::new();
-    let long = EDIT.replace("20", "50").replace("0.02", "0.0001, \"batch_size\": 1");
-    environment.write("long.json", long);
+    // As long as an edit may be: it must still run when the second one comes.
+    let documents: Vec<String> = (64..71).map(|times| "Dana Garmar has a hammer. ".repeat(times)).collect();
+    let long = serde_json::json!({
+        "version": 1,
+        "data": { "include_source": false, "documents": documents },
+        "training": { "epochs": 50, "learning_rate": 0.0001, "batch_size": 1 },
+    });
+    environment.write("long.json", long.to_string());
     environment.write("passage.txt", "Dana Garmar has a hammer.");
     let passage = environment.path("passage.txt").display().to_string();
     let mut command = environment.command(&["chat", "--self-edits", "allow", "--trace", "trace.jsonl"]);
@@ -250,9 +256,11 @@ fn a_second_ctrl_c_abandons_the_edit_that_runs() {
     let read = |name: &str| std::fs::read_to_string(environment.path(name)).unwrap_or_default();
     let mut stdin = child.stdin.take().expect("its stdin");
     writeln!(stdin, "/read {passage}\n/edit long.json").expect("written");
-    wait_for("\"steps\":150,", || read("trace.jsonl"));
+    // Where the edit is over all the same, there is nothing more to read, and it ends.
+    drop(stdin);
+    wait_for("\"steps\":350,", &mut child, || read("trace.jsonl"));
     interrupt(&child);
-    wait_for("Ctrl-C again", || read("stderr"));
+    wait_for("Ctrl-C again", &mut child, || read("stderr"));
     interrupt(&child);
     assert_eq!(child.wait().expect("it ends").code(), Some(0), "{}", read("stderr"));
     assert!(read("trace.jsonl").contains("abandoned"), "{}", read("trace.jsonl"));
