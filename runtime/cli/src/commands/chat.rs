@@ -21,7 +21,7 @@ use selkie_engine::live::{
 use selkie_learn::SamplingSettings;
 use tokio::task::{JoinHandle, block_in_place};
 
-use self::input::{Input, interrupted};
+use self::input::Input;
 use self::story::Story;
 use self::typed::{HELP, Typed};
 use super::agent::{Needs, in_async, start};
@@ -92,7 +92,7 @@ impl Chat {
             &model.digest()[..12],
             self.live.active()?
         ))?;
-        while let Some(line) = self.input.line("> ").await? {
+        while let Some(line) = self.input.command().await? {
             match self.carry_out(Typed::of(&line)).await {
                 Ok(Next::Line) => {}
                 Ok(Next::Leave) => break,
@@ -145,7 +145,7 @@ impl Chat {
         loop {
             let piece = tokio::select! {
                 piece = reply.next() => piece,
-                () = interrupted() => {
+                () = self.input.interrupted() => {
                     drop(reply);
                     super::print("\ncancelled\n")?;
                     if edit.is_some_and(|edit| goes_on(&self.live, &edit)) {
@@ -248,7 +248,7 @@ impl Chat {
         loop {
             tokio::select! {
                 biased;
-                () = interrupted() => {
+                () = self.input.interrupted() => {
                     if warned {
                         return Ok(Next::Leave);
                     }

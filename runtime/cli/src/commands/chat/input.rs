@@ -14,6 +14,7 @@ pub(super) struct Input {
     lines: mpsc::Receiver<String>,
     /// A script's lines are shown, so that what is printed reads like the conversation.
     echo: bool,
+    interrupts: Interrupts,
 }
 
 impl Input {
@@ -33,17 +34,28 @@ impl Input {
                 }
             }
         });
-        Input { lines, echo: !std::io::stdin().is_terminal() }
+        Input { lines, echo: !std::io::stdin().is_terminal(), interrupts: Interrupts::new() }
+    }
+
+    /// Waits for Ctrl-C.
+    pub(super) async fn interrupted(&mut self) {
+        self.interrupts.next().await;
+    }
+
+    /// The next command. A Ctrl-C that came too late for what went before is not meant for it.
+    pub(super) async fn command(&mut self) -> Result<Option<String>, CommandError> {
+        self.interrupts = Interrupts::new();
+        self.line("> ").await
     }
 
     /// The next line; none at the end of the input and after Ctrl-C.
-    pub(super) async fn line(&mut self, prompt: &str) -> Result<Option<String>, CommandError> {
+    async fn line(&mut self, prompt: &str) -> Result<Option<String>, CommandError> {
         if !self.echo {
             super::super::print(prompt)?;
         }
         let line = tokio::select! {
             line = self.lines.recv() => line,
-            () = interrupted() => None,
+            () = self.interrupts.next() => None,
         };
         match &line {
             Some(line) if self.echo => super::super::print(&format!("{prompt}{line}\n"))?,
@@ -65,9 +77,35 @@ impl Input {
     }
 }
 
-/// Waits for Ctrl-C. Where it cannot be heard, for ever: then it ends the program, as it does without us.
-pub(super) async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+/// Ctrl-C. One that comes while nobody waits for it is there when somebody does.
+struct Interrupts {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Interrupts {
+    #[cfg(unix)]
+    fn new() -> Interrupts {
+        use tokio::signal::unix::{SignalKind, signal};
+        Interrupts { signal: signal(SignalKind::interrupt()).ok() }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Interrupts {
+        Interrupts {}
+    }
+
+    /// Waits for the next. Where it cannot be heard, for ever: then it ends the program, as it does without us.
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        let heard = match &mut self.signal {
+            Some(signal) => signal.recv().await.is_some(),
+            None => false,
+        };
+        #[cfg(not(unix))]
+        let heard = tokio::signal::ctrl_c().await.is_ok();
+        if !heard {
+            std::future::pending::<()>().await;
+        }
     }
 }
