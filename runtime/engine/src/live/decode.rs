@@ -1,7 +1,6 @@
 //! The thread that decodes: all streams in shared passes, a token of each in turn.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
@@ -111,7 +110,6 @@ impl<'c> Desk<'c> {
         for opening in std::mem::take(&mut self.waiting) {
             if opening.reply.is_closed() {
                 Talk::refuse(self.core, *opening);
-                self.core.in_hand.fetch_sub(1, Ordering::Relaxed);
             } else {
                 self.waiting.push_back(opening);
             }
@@ -152,7 +150,6 @@ impl<'c> Desk<'c> {
     fn put_back(&mut self, number: u64, talk: Talk<'c>) {
         if talk.has_ended() {
             self.streams.close(number);
-            self.core.in_hand.fetch_sub(1, Ordering::Relaxed);
         } else {
             self.talks.insert(number, talk);
         }
@@ -170,6 +167,5 @@ impl<'c> Desk<'c> {
         for opening in std::mem::take(&mut self.waiting) {
             Talk::refuse(self.core, *opening);
         }
-        self.core.in_hand.store(0, Ordering::Relaxed);
     }
 }

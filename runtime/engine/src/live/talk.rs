@@ -1,5 +1,6 @@
 //! One request while it is answered: its text, and the self-edits in the middle of it.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use selkie_edit::{Context, Passage, derive_seed};
@@ -168,6 +169,7 @@ impl<'c> Talk<'c> {
             text: String::new(),
             rest: String::new(),
         };
+        core.in_hand.fetch_sub(1, Ordering::Relaxed);
         core.trace_event(&opening.id, Happened::Ended { reason: "cancelled".to_owned(), tokens: 0 });
         let _ = opening.reply.send(Piece::End(settings));
     }
@@ -547,6 +549,8 @@ impl<'c> Talk<'c> {
             EndReason::Cancelled => "cancelled",
             EndReason::Failed(_) => "failed",
         };
+        // Before it is told: whoever hears it may come back at once.
+        self.core.in_hand.fetch_sub(1, Ordering::Relaxed);
         self.trace(Happened::Ended { reason: word.to_owned(), tokens: self.made });
         let end = End {
             reason,
