@@ -453,10 +453,12 @@ impl Live {
     /// answer is what is active now. Blocks: call it from a thread that may.
     ///
     /// # Errors
-    /// The store's: nothing to roll back, an unknown generation.
+    /// The store's: nothing to roll back, an unknown generation. [`LiveError::Busy`] where as many wait as edits may.
     pub fn rollback(&self, to: RollbackTo) -> Result<String, LiveError> {
         let (reply, answer) = mpsc::channel();
-        self.core().queue.push_rollback(to, reply);
+        if !self.core().queue.push_rollback(to, reply) {
+            return Err(self.core().busy());
+        }
         answer.recv().map_err(|_| LiveError::Closed)?
     }
 

@@ -27,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a model may try to write an edit that somebody is asked about.
 const WRITE_ATTEMPTS: u32 = 4;
 
+/// Tasks of all kinds that may wait.
+const TASKS_MAX: usize = 1024;
+
 /// Characters of a refusal that a model reads.
 const MESSAGE_CHARS_MAX: usize = 400;
 
@@ -105,20 +108,28 @@ impl Queue {
         true
     }
 
-    /// Before every edit that waits.
-    pub(super) fn push_rollback(&self, to: RollbackTo, reply: mpsc::Sender<Result<String, LiveError>>) {
+    /// Before every edit that waits. Whether there was room.
+    pub(super) fn push_rollback(
+        &self,
+        to: RollbackTo,
+        reply: mpsc::Sender<Result<String, LiveError>>,
+    ) -> bool {
         let mut waiting = locked(&self.tasks);
-        if waiting.closed {
-            return;
+        let others = waiting.tasks.iter().filter(|task| matches!(task, Task::Rollback(..))).count();
+        if others >= self.limit.max(1) {
+            return false;
         }
-        waiting.tasks.push_front(Task::Rollback(to, reply));
-        self.changed.notify_all();
+        if !waiting.closed {
+            waiting.tasks.push_front(Task::Rollback(to, reply));
+            self.changed.notify_all();
+        }
+        true
     }
 
-    /// What is to be written down of an edit that will not run.
+    /// What is to be written down of an edit that will not run; not of more than can wait.
     pub(super) fn push_refused(&self, job: Job, reason: String) {
         let mut waiting = locked(&self.tasks);
-        if !waiting.closed {
+        if !waiting.closed && waiting.tasks.len() < TASKS_MAX {
             waiting.tasks.push_back(Task::Refused(Box::new(job), reason));
             self.changed.notify_all();
         }

@@ -189,6 +189,32 @@ fn a_full_queue_says_when_to_come_back_and_loses_nothing() {
 }
 
 #[test]
+fn rolling_back_waits_for_the_edit_that_runs_and_not_in_any_number() {
+    let bench = Bench::with(Domain::Passage, |options| options.queue = 1);
+    // It runs for as long as it is needed.
+    let documents: Vec<String> = (64..71).map(|times| "The home of Ada is Oslo. ".repeat(times)).collect();
+    let long = serde_json::json!({
+        "version": 1,
+        "data": { "include_source": false, "documents": documents },
+        "training": { "epochs": 50, "batch_size": 1 },
+    });
+    let mut trace = bench.live.trace();
+    bench.live.submit(edit_of(Context::Passage(passage(0)), &long.to_string())).unwrap();
+    while !matches!(trace.next_blocking().unwrap().what, Happened::TrainingStep { .. }) {}
+    let (told, said) = std::sync::mpsc::channel();
+    for _ in 0..3 {
+        let (live, told) = (bench.live.clone(), told.clone());
+        std::thread::spawn(move || told.send(live.rollback(RollbackTo::Parent).unwrap_err().to_string()));
+    }
+    for _ in 0..2 {
+        assert_eq!(said.recv().unwrap(), "the queue of self-edits is full (1); try again in 1 s");
+    }
+    bench.live.shutdown(false);
+    let done = said.recv().unwrap();
+    assert!(done.starts_with("nothing to roll back: no generation of the base model"), "{done}");
+}
+
+#[test]
 fn a_session_has_an_adapter_of_its_own() {
     let bench = Bench::new(Domain::Passage);
     let context = Context::Passage(passage(0));
