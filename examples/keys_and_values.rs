@@ -107,6 +107,7 @@ impl Tally {
                 Kv::Keep => usize::MAX,
                 Kv::FromMarker => item.prompt.ids.len() + said / 2,
             },
+            draws_anew: true,
             banned: Vec::new(),
             constraint: None,
             max_new: TOKENS_MAX,

@@ -2,7 +2,7 @@
 //!
 //! [`Live`] is a handle that is cheap to clone. Behind it one thread decodes all streams in shared passes, and one
 //! thread, the only writer, carries out self-edits one after the other. Neither waits for the other, except a stream
-//! whose own edit is under way.
+//! whose own edit is under way. Where a request's context is to be looked at before the first token, a third does that.
 
 mod adapters;
 mod core;

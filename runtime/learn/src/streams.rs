@@ -34,8 +34,8 @@ pub struct StreamSettings {
     pub max_new: usize,
 }
 
-/// How a stream goes on, perhaps under another adapter. Its draws start anew from its seed, so that it says what a fresh
-/// run over the same tokens says, where all keys and values are computed anew.
+/// How a stream goes on, perhaps under another adapter. Where its draws start anew from its seed and all keys and values
+/// are computed anew, it says what a fresh run over the same tokens says.
 #[derive(Debug)]
 pub struct Resumption {
     /// So many of the stream's own tokens stay; those after them are forgotten.
@@ -47,6 +47,9 @@ pub struct Resumption {
     /// So many of all tokens, the prompt's first, keep the keys and values that they have. The last token never does:
     /// what follows it is chosen by the new weights. 0 computes all anew.
     pub reused: usize,
+    /// Whether draws start anew from the seed; else they go on, and a stream of which nothing changes says what it would
+    /// have said.
+    pub draws_anew: bool,
     /// Tokens that are never chosen from here on.
     pub banned: Vec<u32>,
     /// Only what this allows is generated from here on.
@@ -182,7 +185,8 @@ impl Streams {
         let Some(open) = self.open.get_mut(&number) else {
             return Err(LearnError::Render(format!("there is no stream {number}")));
         };
-        let Resumption { kept, inserted, adapter, reused, banned, constraint, max_new } = resumption;
+        let Resumption { kept, inserted, adapter, reused, draws_anew, banned, constraint, max_new } =
+            resumption;
         let own = open.before.iter().chain(&open.stream.made.ids);
         let before: Vec<u32> = own.copied().take(kept).chain(inserted).collect();
         let stays = open.prompt.ids.len() + kept.min(before.len());
@@ -198,7 +202,11 @@ impl Streams {
             max_new,
         };
         let cache = (reused > 0).then(|| (open.stream.cache(), reused));
-        open.stream = Stream::go_on(decoder, cache, &ids, setup)?;
+        let mut stream = Stream::go_on(decoder, cache, &ids, setup)?;
+        if !draws_anew {
+            stream.draw_on(&open.stream);
+        }
+        open.stream = stream;
         (open.before, open.paused) = (before, false);
         Ok(ids.len() - reused)
     }

@@ -15,8 +15,8 @@ use std::time::Duration;
 use selkie_edit::limits::CONTEXT_BYTES_MAX;
 use selkie_edit::{Answer, Context, Passage, Puzzle};
 use selkie_engine::live::{
-    AdapterCard, EditRequest, EditText, End, EndReason, GenerateRequest, Happened, Live, Message, Permission,
-    Piece, Prompt, Scope, SelfEditTerms, Trace, TraceEvent, Trigger, Triggers,
+    AdapterCard, EditRequest, EditState, EditText, End, EndReason, GenerateRequest, Happened, Live, Message,
+    Permission, Piece, Prompt, Scope, SelfEditTerms, Trace, TraceEvent, Trigger, Triggers,
 };
 use selkie_learn::SamplingSettings;
 use tokio::task::{JoinHandle, block_in_place};
@@ -332,7 +332,9 @@ impl Chat {
 /// more, the word is no.
 fn goes_on(live: &Live, edit: &str) -> bool {
     let was_waiting = live.approve(edit, false).is_ok();
-    !was_waiting && live.edit(edit).is_ok_and(|status| !status.state.is_over())
+    let is_waiting = |state| state == EditState::Queued && live.options().permission == Permission::Ask;
+    // One that is still to be asked about is denied at its turn.
+    !was_waiting && live.edit(edit).is_ok_and(|status| !status.state.is_over() && !is_waiting(status.state))
 }
 
 /// The end of an answer: what was held back is shown, a failure is an error.
@@ -424,7 +426,7 @@ mod tests {
     use std::sync::Arc;
 
     use selkie_edit::Domain;
-    use selkie_engine::live::{EditState, LiveOptions};
+    use selkie_engine::live::LiveOptions;
     use selkie_engine::{Runtime, model_files};
 
     use super::*;

@@ -17,7 +17,7 @@ use super::hub::Hub;
 use super::reply::Piece;
 use super::request::{Budget, EditRequest, EditText, Permission, Triggers};
 use super::trace::{Happened, Scope, TraceEvent, Trigger};
-use super::work::{Job, Queue, SHUTTING_DOWN};
+use super::work::{GONE, Job, Queue, SHUTTING_DOWN, is_gone};
 use super::{LiveError, LiveOptions, Stats, locked};
 use crate::runtime::Runtime;
 
@@ -322,7 +322,8 @@ impl Core {
     pub(super) fn deny_expired(&self) {
         let expired = locked(&self.edits).expired(self.now_ms());
         for job in expired {
-            self.deny(job, "nobody approved it in time");
+            let reason = if is_gone(&job) { GONE } else { "nobody approved it in time" };
+            self.deny(job, reason);
         }
     }
 

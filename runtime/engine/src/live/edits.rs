@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::LiveError;
 use super::core::Parked;
 use super::trace::{GateScores, Scope, TraceEvent, Trigger};
-use super::work::Job;
+use super::work::{Job, is_gone};
 
 /// Where an edit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -145,9 +145,10 @@ impl Edits {
         self.parked.remove(place).map(|(_, job)| job)
     }
 
+    /// Edits that nobody can approve any more: their time is over, or the request that they were for has gone.
     pub(super) fn expired(&mut self, now_ms: i64) -> Vec<Job> {
-        let (expired, left) =
-            std::mem::take(&mut self.parked).into_iter().partition(|(until, _)| *until <= now_ms);
+        let is_over = |(until, job): &(i64, Job)| *until <= now_ms || is_gone(job);
+        let (expired, left) = std::mem::take(&mut self.parked).into_iter().partition(is_over);
         self.parked = left;
         let expired: Parked = expired;
         expired.into_iter().map(|(_, job)| job).collect()

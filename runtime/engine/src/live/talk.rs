@@ -101,6 +101,8 @@ pub(super) struct Talk<'c> {
     /// Pieces that wait until the first window of confidence is over.
     held: Option<Vec<Piece>>,
     phase: Phase,
+    /// Whether it takes no place among the requests: it waits for an edit, or has ended.
+    has_left: bool,
 }
 
 impl<'c> Talk<'c> {
@@ -154,6 +156,7 @@ impl<'c> Talk<'c> {
             window: Vec::new(),
             held: holds.then(Vec::new),
             phase: Phase::Speaking,
+            has_left: false,
         };
         talk.begin(settings, asked, streams);
         talk
@@ -256,8 +259,8 @@ impl<'c> Talk<'c> {
         let text = released.text + format.head.trim_end();
         let behind = self.seen.saturating_sub(self.text.len() + text.len());
         self.stop = self.stop.restarted();
-        let behind = piece.get(piece.len().saturating_sub(behind)..).unwrap_or_default();
-        Released { text: text + behind, stop: None }
+        let next = self.stop.push(piece.get(piece.len().saturating_sub(behind)..).unwrap_or_default());
+        Released { text: text + &next.text, stop: next.stop }
     }
 
     /// Sends a piece, or keeps it until the first window is over.
@@ -324,6 +327,7 @@ impl<'c> Talk<'c> {
             inserted,
             adapter: self.chosen.adapter.clone(),
             reused: usize::MAX,
+            draws_anew: true,
             banned: Vec::new(),
             constraint: Some(constraint),
             max_new: EDIT_TOKENS_MAX.min(room),
@@ -339,6 +343,10 @@ impl<'c> Talk<'c> {
 
     /// The stream ended: an edit is written, or the answer is complete.
     pub(super) fn stream_ended(&mut self, reason: StopReason, streams: &mut Streams) {
+        if self.waits() {
+            // It ended with the token that asked for an edit, and goes on behind that.
+            return;
+        }
         let Phase::Writing { from, marker } = self.phase else {
             return self.end(match reason {
                 StopReason::Length => EndReason::Length,
@@ -381,7 +389,11 @@ impl<'c> Talk<'c> {
         let said = streams.tokens(self.number).len() - marks;
         self.phase = Phase::Editing { since: Instant::now(), marker, said, call };
         self.proposals += 1;
-        if let Err(error) = self.submit(trigger, edit) {
+        let submitted = self.submit(trigger, edit);
+        if submitted.is_ok() {
+            self.leave();
+        }
+        if let Err(error) = submitted {
             let message = brief(&error.to_string());
             let problems = match error {
                 LiveError::Refused(problems) => problems.0,
@@ -432,6 +444,10 @@ impl<'c> Talk<'c> {
     /// token can do so `again`, or never more in this answer.
     fn go_on(&mut self, kept: Option<Chosen>, message: &str, again: bool, streams: &mut Streams) {
         let Phase::Editing { since, marker, said, call } = self.phase else { return };
+        if self.has_left {
+            self.has_left = false;
+            self.core.in_hand.fetch_add(1, Ordering::Relaxed);
+        }
         if self.reply.is_closed() {
             return self.end(EndReason::Cancelled);
         }
@@ -459,7 +475,8 @@ impl<'c> Talk<'c> {
             self.terms.triggers.low_confidence = None;
         }
         let room = self.room(stays + inserted.len());
-        if room == 0 {
+        self.left = self.left.min(room);
+        if self.left == 0 {
             return self.end(EndReason::Length);
         }
         let resumption = Resumption {
@@ -467,9 +484,10 @@ impl<'c> Talk<'c> {
             inserted,
             adapter: self.chosen.adapter.clone(),
             reused,
+            draws_anew: changed,
             banned: if again { Vec::new() } else { self.marker.into_iter().collect() },
             constraint: None,
-            max_new: self.left.min(room),
+            max_new: self.left,
         };
         self.phase = Phase::Speaking;
         if let Some(recomputed) = self.resume_stream(resumption, streams) {
@@ -525,6 +543,13 @@ impl<'c> Talk<'c> {
         self.end(EndReason::Failed(why.to_owned()));
     }
 
+    /// Gives its place among the requests to another one.
+    fn leave(&mut self) {
+        if !std::mem::replace(&mut self.has_left, true) {
+            self.core.in_hand.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Tells the end; nothing follows.
     pub(super) fn end(&mut self, reason: EndReason) {
         if self.has_ended() {
@@ -550,7 +575,7 @@ impl<'c> Talk<'c> {
             EndReason::Failed(_) => "failed",
         };
         // Before it is told: whoever hears it may come back at once.
-        self.core.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.leave();
         self.trace(Happened::Ended { reason: word.to_owned(), tokens: self.made });
         let end = End {
             reason,

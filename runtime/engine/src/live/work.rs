@@ -37,7 +37,7 @@ const MESSAGE_CHARS_MAX: usize = 400;
 const ONE_EDIT: Used = Used { edits: 1, steps: 0, tokens: 0, seconds: 0.0 };
 
 /// Why an edit is not begun any more.
-const GONE: &str = "the request that it was for has gone";
+pub(super) const GONE: &str = "the request that it was for has gone";
 
 /// The same at the end of the runtime.
 pub(super) const SHUTTING_DOWN: &str = "the runtime is shutting down";
@@ -129,7 +129,8 @@ impl Queue {
     /// What is to be written down of an edit that will not run; not of more than can wait.
     pub(super) fn push_refused(&self, job: Job, reason: String) {
         let mut waiting = locked(&self.tasks);
-        if !waiting.closed && waiting.tasks.len() < TASKS_MAX {
+        // Also where nothing more is taken: the thread that writes may say so itself, and then does it.
+        if waiting.tasks.len() < TASKS_MAX {
             waiting.tasks.push_back(Task::Refused(Box::new(job), reason));
             self.changed.notify_all();
         }
@@ -204,7 +205,6 @@ fn write_and_park(core: &Core, store: &mut Store, mut job: Job) {
     let learn = job.request.context.gated().learn;
     let writer = model.policy().or(job.start.adapter.as_deref());
     let mut last = Refused(Vec::new());
-    job.by_model = true;
     for attempt in 1..=WRITE_ATTEMPTS {
         if is_gone(&job) {
             return core.deny(job, GONE);
@@ -219,13 +219,15 @@ fn write_and_park(core: &Core, store: &mut Store, mut job: Job) {
         };
         proposed(core, &job, &written, attempt);
         let accepted = core.runtime.accept(&written, learn.domain());
-        job.request.edit = EditText::Given(written);
+        (job.request.edit, job.by_model) = (EditText::Given(written), true);
         match accepted {
             // Who left while it was written cannot be asked.
             Ok(_) if is_gone(&job) => return core.deny(job, GONE),
             Ok(_) => return core.park(job),
             Err(problems) => {
                 write_down(core, store, &job, &problems.to_string(), &problems.0);
+                // Once is enough.
+                job.by_model = false;
                 last = problems;
             }
         }
@@ -234,7 +236,7 @@ fn write_and_park(core: &Core, store: &mut Store, mut job: Job) {
 }
 
 /// Whether the request in the middle of which an edit was proposed has ended.
-fn is_gone(job: &Job) -> bool {
+pub(super) fn is_gone(job: &Job) -> bool {
     job.origin.as_ref().is_some_and(|origin| origin.reply.is_closed())
 }
 

@@ -140,8 +140,10 @@ fn edits_of_a_session_build_on_each_other() {
 }
 
 #[test]
-fn who_waits_for_an_edit_takes_no_stream_and_is_forgotten_when_it_leaves() {
-    let bench = Bench::with(Domain::Passage, |options| (options.streams, options.waiting) = (1, 1));
+fn who_waits_for_an_edit_takes_no_place_and_is_forgotten_when_it_leaves() {
+    let bench = Bench::with(Domain::Passage, |options| {
+        (options.streams, options.waiting, options.queue) = (1, 0, 1);
+    });
     let asks = GenerateRequest {
         self_edit: SelfEditTerms {
             permission: Permission::Ask,
@@ -150,10 +152,14 @@ fn who_waits_for_an_edit_takes_no_stream_and_is_forgotten_when_it_leaves() {
         ..learns_on_the_way(0, 0, Kv::Keep)
     };
     let mut trace = bench.live.trace();
-    let mut waiting = bench.live.generate(asks.clone()).unwrap();
-    let is_asked =
-        |piece: Piece| matches!(piece, Piece::Event(event) if event.what == Happened::AwaitingApproval);
-    while !is_asked(waiting.next_blocking().unwrap()) {}
+    let mut waiting = bench.live.generate(asks).unwrap();
+    let edit = loop {
+        if let Piece::Event(event) = waiting.next_blocking().unwrap()
+            && event.what == Happened::AwaitingApproval
+        {
+            break event.edit.unwrap();
+        }
+    };
     let other = ask(Prompt::Item(Context::Passage(passage(0)), 0));
     assert!(!bench.says(other.clone()).is_empty());
 
@@ -166,9 +172,14 @@ fn who_waits_for_an_edit_takes_no_stream_and_is_forgotten_when_it_leaves() {
             break;
         }
     }
-    // Both places are free again.
-    let both = [other.clone(), other].map(|request| bench.live.generate(request).unwrap());
-    assert!(both.into_iter().all(|reply| reply.end_blocking().unwrap().reason == EndReason::Stop));
+    let reply = bench.live.generate(other).unwrap();
+    assert_eq!(reply.end_blocking().unwrap().reason, EndReason::Stop);
+    // The one place for an edit that waits is free again too.
+    let status = bench.live.finished_blocking(&edit).unwrap();
+    assert_eq!(status.reason.as_deref(), Some("the request that it was for has gone"));
+    let asked =
+        EditRequest { permission: Permission::Ask, ..edit_of(Context::Passage(passage(0)), &teaching(0, 4)) };
+    bench.live.submit(asked).unwrap();
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn computing_all_anew_is_a_fresh_run_over_the_same_tokens() {
         inserted: kept[..2].to_vec(),
         adapter: Some(new.clone()),
         reused: 0,
+        draws_anew: true,
         banned: Vec::new(),
         constraint: None,
         max_new: 30,

@@ -9,6 +9,8 @@ use selkie_engine::live::{
     TraceEvent, Trigger, Triggers,
 };
 
+use selkie_learn::SamplingSettings;
+
 use crate::support::{Bench, ask, edit_of, passage, pieces, runtime, teaching, tokens};
 
 fn with_triggers(prompt: Prompt, triggers: Triggers) -> GenerateRequest {
@@ -105,9 +107,14 @@ fn a_low_confidence_that_may_not_edit_changes_nothing_of_the_answer() {
     let bench = Bench::with(Domain::Passage, |options| options.queue = 0);
     let always = Triggers { low_confidence: Some((2, 1.0)), ..Triggers::default() };
     let prompt = || Prompt::Text(passage(5).context);
-    for stop in [Vec::new(), vec![" the".to_owned()]] {
-        let plain = pieces(&bench.live, GenerateRequest { stop: stop.clone(), ..ask(prompt()) });
-        let asking = GenerateRequest { stop, ..with_triggers(prompt(), always) };
+    let drawn = SamplingSettings { temperature: 1.0, ..SamplingSettings::seeded(7) };
+    for (stop, sampling) in [
+        (Vec::new(), SamplingSettings::GREEDY),
+        (vec![" the".to_owned()], SamplingSettings::GREEDY),
+        (Vec::new(), drawn),
+    ] {
+        let plain = pieces(&bench.live, GenerateRequest { stop: stop.clone(), sampling, ..ask(prompt()) });
+        let asking = GenerateRequest { stop, sampling, ..with_triggers(prompt(), always) };
         let (told, found) = triggered(&bench, asking);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(tokens(&told), tokens(&plain));

@@ -103,6 +103,11 @@ impl<'a> Stream<'a> {
         Ok(Stream { setup, sampler, cache, last, logits, made, pending, positions, ended })
     }
 
+    /// Draws as that stream would have.
+    pub(crate) fn draw_on(&mut self, other: &Stream<'_>) {
+        self.sampler = other.sampler.clone();
+    }
+
     /// The keys and values so far.
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
