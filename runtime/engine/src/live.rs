@@ -261,6 +261,7 @@ impl Live {
         reply: tokio::sync::mpsc::UnboundedSender<Piece>,
     ) -> Result<Opening, LiveError> {
         let core = self.core();
+        check_session(request.session.as_deref())?;
         request.sampling.check().map_err(said)?;
         let may_edit = request.self_edit.permission != Permission::Deny
             && core.options.permission != Permission::Deny
@@ -378,6 +379,7 @@ impl Live {
     pub fn submit(&self, request: EditRequest) -> Result<String, LiveError> {
         let core = self.core();
         let session = request.session.as_deref();
+        check_session(session)?;
         let start = core.adapters.choose(&AdapterChoice::Active, session, false, core.now_ms())?;
         core.submit(request, (start, true), None)
     }
@@ -597,6 +599,17 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.stop(false);
+    }
+}
+
+/// Characters of a session's name.
+const SESSION_CHARS_MAX: usize = 256;
+
+fn check_session(name: Option<&str>) -> Result<(), LiveError> {
+    let fits = |name: &str| !name.is_empty() && name.chars().count() <= SESSION_CHARS_MAX;
+    match name.is_none_or(fits) {
+        true => Ok(()),
+        false => Err(LiveError::Request(format!("a session's name has 1 to {SESSION_CHARS_MAX} characters"))),
     }
 }
 

@@ -89,10 +89,15 @@ impl Constraint {
     pub fn new(vocabulary: &Vocabulary, grammar: &Grammar) -> Result<Constraint, LearnError> {
         let started = Instant::now();
         let unusable = |reason: String| {
-            LearnError::Constraint(format!("the {} cannot be used: {}", grammar.name(), brief(&reason)))
+            let reason = match reason.starts_with("panic") {
+                true => TOO_MUCH.to_owned(),
+                false => brief(&reason),
+            };
+            LearnError::Constraint(format!("the {} cannot be used: {reason}", grammar.name()))
         };
         let mut whole = match grammar {
             Grammar::JsonSchema(schema) => {
+                check_numbers(schema, &mut Vec::new()).map_err(unusable)?;
                 TopLevelGrammar::from_json_schema(with_whitespace_settings(schema))
             }
             Grammar::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
@@ -106,6 +111,15 @@ impl Constraint {
         let matcher = Matcher::new(Ok(parser));
         if let Some(reason) = matcher.get_error() {
             return Err(unusable(reason));
+        }
+        // Some are seen to be empty only where their first token is looked for.
+        if let Err(error) = matcher.clone().compute_mask_or_eos() {
+            let reason = error.to_string();
+            return Err(unusable(if reason.contains("NoExtensionBias") {
+                ENDLESS.to_owned()
+            } else {
+                reason
+            }));
         }
         let cost = ConstraintCost { compile: started.elapsed(), ..ConstraintCost::default() };
         Ok(Constraint { matcher, vocabulary: vocabulary.clone(), cost })
@@ -191,6 +205,64 @@ impl Constraint {
     pub fn cost(&self) -> ConstraintCost {
         self.cost
     }
+}
+
+/// What is said of a grammar on which its compiler gives up.
+const TOO_MUCH: &str =
+    "it asks for more than can be compiled; use smaller numbers, shorter repetitions and simpler patterns";
+
+/// What is said of a grammar that no text obeys.
+const ENDLESS: &str = "no text obeys it; a `$ref` to itself must have a way out";
+
+/// The product of the distinct `multipleOf` of a schema may be so much: an automaton has as many states.
+const MULTIPLES_MAX: f64 = 10_000.0;
+
+/// Bounds of numbers are exact up to here, and there are no larger ones.
+const BOUND_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Refuses numbers from which a compiler would make an automaton without end. `multiples` are those seen so far.
+fn check_numbers(schema: &Value, multiples: &mut Vec<f64>) -> Result<(), String> {
+    match schema {
+        Value::Array(values) => values.iter().try_for_each(|value| check_numbers(value, multiples)),
+        Value::Object(members) => {
+            for (key, value) in members {
+                let Some(number) = value.as_f64() else {
+                    check_numbers(value, multiples)?;
+                    continue;
+                };
+                match key.as_str() {
+                    "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum"
+                        if number.abs() > BOUND_MAX =>
+                    {
+                        return Err(format!("`{key}` is {value}; expected -2^53 to 2^53"));
+                    }
+                    "multipleOf" => {
+                        let states = digits(number);
+                        if !multiples.contains(&states) {
+                            multiples.push(states);
+                        }
+                        if multiples.iter().product::<f64>() > MULTIPLES_MAX {
+                            return Err(format!(
+                                "`multipleOf` {value}: the product of all different ones may be {MULTIPLES_MAX}"
+                            ));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The digits of a number without its point: 25 of 0.25.
+fn digits(number: f64) -> f64 {
+    let mut number = number.abs();
+    while number.fract() != 0.0 && number < BOUND_MAX {
+        number *= 10.0;
+    }
+    number.max(1.0)
 }
 
 /// The same text, perhaps after a space, which decoding takes away.

@@ -36,6 +36,7 @@ pub(crate) struct ErrorFields {
     pub(crate) code: Option<&'static str>,
     /// Every problem of a self-edit that was refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -252,6 +253,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
             .map_err(|error| ApiError::invalid(format!("the body cannot be read: {error}")))?;
+        // A struct would be read from a list too.
+        if bytes.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
+            return Err(ApiError::invalid("the body is not what is expected here: expected a JSON object"));
+        }
         let value = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::invalid(format!("the body is not what is expected here: {error}")))?;
         Ok(Body(value))

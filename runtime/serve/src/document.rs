@@ -181,7 +181,9 @@ impl Paths {
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
             .collect();
         let methods = self.paths.entry(path).or_insert_with(|| json!({}));
-        methods[method] = json!({ "summary": summary, "parameters": parameters, "responses": {} });
+        // Before anybody asks what it is about, a request can be refused in ways that are the same everywhere.
+        let responses = json!({ "default": { "$ref": "#/components/responses/Error" } });
+        methods[method] = json!({ "summary": summary, "parameters": parameters, "responses": responses });
         Operation { schemas: &mut self.schemas, operation: &mut methods[method] }
     }
 

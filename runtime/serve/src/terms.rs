@@ -136,10 +136,18 @@ pub(crate) fn may_roll_back(live: &Live) -> Result<(), LiveError> {
     }
 }
 
+/// The longest that anything may take, about thirty years.
+const SECONDS_MAX: f64 = 1e9;
+
 /// A length of time, if it is one.
 pub(crate) fn seconds(name: &str, seconds: Option<f64>) -> Result<Option<Duration>, ApiError> {
-    let duration = seconds.map(Duration::try_from_secs_f64).transpose();
-    duration.map_err(|_| ApiError::field(name, format!("`{name}` must be a number of seconds, 0 or above")))
+    let duration = match seconds {
+        Some(seconds) if seconds > SECONDS_MAX => None,
+        seconds => seconds.map(Duration::try_from_secs_f64).transpose().ok(),
+    };
+    duration.ok_or_else(|| {
+        ApiError::field(name, format!("`{name}` must be a number of seconds from 0 to {SECONDS_MAX}"))
+    })
 }
 
 /// A puzzle or a passage.

@@ -308,6 +308,17 @@ fn forced_tokens_are_those_of_the_tokenizer() {
 }
 
 #[test]
+fn multiples_that_people_ask_for_can_be_used() {
+    let small = fixture(byte_level(WORDS.split_whitespace()));
+    for multiple in [json!(1), json!(5), json!(100), json!(1000), json!(0.01), json!(0.25)] {
+        let price = json!({"type": "number", "multipleOf": multiple});
+        let grammar = Grammar::JsonSchema(json!({"type": "object", "properties": {"a": price, "b": price}}));
+        let made = Constraint::new(&small.vocabulary, &grammar);
+        assert!(made.is_ok(), "{multiple}: {made:?}");
+    }
+}
+
+#[test]
 fn lark_grammars_are_followed() {
     let small = fixture(byte_level(["(", ")"].into_iter()));
     let grammar = Grammar::Lark("start: pair+\npair: \"(\" pair* \")\"".to_owned());
@@ -328,6 +339,11 @@ fn what_cannot_be_used_is_refused_by_name() {
     insta::assert_snapshot!(schema(json!({"$ref": "https://example.com/schema"})), @"constrained decoding: the JSON Schema cannot be used: only a $ref into the schema itself (#/...) is followed; ref 'https://example.com/schema'");
     insta::assert_snapshot!(schema(json!({"$ref": "#/$defs/nowhere"})), @"constrained decoding: the JSON Schema cannot be used: Reference segment '$defs' not found in '#/$defs/nowhere'.");
     insta::assert_snapshot!(schema(json!(7)), @"constrained decoding: the JSON Schema cannot be used: schema must be an object or boolean");
+    // These would be compiled for minutes, or for ever, or overflow, or be obeyed by nothing.
+    insta::assert_snapshot!(schema(json!({"type": "integer", "multipleOf": 999_999})), @"constrained decoding: the JSON Schema cannot be used: `multipleOf` 999999: the product of all different ones may be 10000");
+    insta::assert_snapshot!(schema(json!({"allOf": [{"type": "integer", "multipleOf": 997}, {"multipleOf": 1009}]})), @"constrained decoding: the JSON Schema cannot be used: `multipleOf` 1009: the product of all different ones may be 10000");
+    insta::assert_snapshot!(schema(json!({"properties": {"n": {"type": "integer", "minimum": i64::MIN}}})), @"constrained decoding: the JSON Schema cannot be used: `minimum` is -9223372036854775808; expected -2^53 to 2^53");
+    insta::assert_snapshot!(schema(json!({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})), @"constrained decoding: the JSON Schema cannot be used: no text obeys it; a `$ref` to itself must have a way out");
     insta::assert_snapshot!(refusal(Grammar::Regex("a(?=b)".to_owned())), @r#"constrained decoding: the regular expression cannot be used: at 1(8): invalid regex "a(?=b)" (in regex): regex parse error:; a(?=b); error: look-around, including look-ahead and look-behind, is not supported; 1 | start: /a(?=b)/"#);
     insta::assert_snapshot!(refusal(Grammar::Regex("a(".to_owned())), @r#"constrained decoding: the regular expression cannot be used: at 1(8): invalid regex "a(" (in regex): regex parse error:; a(; error: unclosed group; 1 | start: /a(/"#);
     insta::assert_snapshot!(refusal(Grammar::Lark("begin: \"a\"".to_owned())), @"constrained decoding: the Lark grammar cannot be used: no start rule found");

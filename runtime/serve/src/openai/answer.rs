@@ -29,6 +29,7 @@ pub(crate) struct Answer<C> {
     pub(crate) adapter_generation: Option<String>,
     /// What happened to self-edits on the way; of a streamed answer in pieces of their own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     pub(crate) selkie_events: Vec<TraceEvent>,
     /// What happened to a self-edit, in a piece that tells of it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,6 +79,10 @@ impl FinishReason {
             EndReason::Stop => Ok(FinishReason::Stop),
             EndReason::Length => Ok(FinishReason::Length),
             EndReason::Cancelled => Err(ApiError::stopping()),
+            // It became clear late that the grammar is too much.
+            EndReason::Failed(reason) if reason.starts_with("constrained decoding") => {
+                Err(ApiError::field("response_format", reason.clone()))
+            }
             EndReason::Failed(reason) => Err(ApiError::internal(reason.clone())),
         }
     }

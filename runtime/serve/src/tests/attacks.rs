@@ -217,6 +217,32 @@ async fn what_cannot_be_read_is_refused_with_a_word_about_it() {
 }
 
 #[tokio::test]
+async fn a_list_is_no_object_and_a_grammar_without_end_is_the_clients_fault() {
+    let room = Room::new();
+    for (path, body) in [
+        ("/v1/self_edits/rollback", json!([])),
+        ("/v1/self_edits/rollback", json!(["base"])),
+        ("/v1/self_edits/check", json!(["text", "passage"])),
+        ("/v1/completions", json!("a")),
+    ] {
+        let answer = room.post(path, &body).await;
+        assert_eq!(answer.status.as_u16(), 400, "{path} {body}: {}", answer.text);
+        let message = &answer.json()["error"]["message"];
+        assert_eq!(message, "the body is not what is expected here: expected a JSON object", "{path} {body}");
+    }
+    let endless = json!({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"});
+    for schema in [endless, json!({"type": "integer", "multipleOf": 999_999})] {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema}});
+        let body = json!({"prompt": "a", "max_tokens": 2, "response_format": format});
+        let answer = room.post("/v1/completions", &body).await;
+        assert_eq!(answer.status.as_u16(), 400, "{body}: {}", answer.text);
+    }
+    let session = "s".repeat(257);
+    let answer = room.post("/v1/completions", &json!({"prompt": "a", "session": session})).await;
+    assert_eq!(answer.json()["error"]["message"], "a session's name has 1 to 256 characters");
+}
+
+#[tokio::test]
 async fn every_error_has_the_same_form() {
     let room = Room::new();
     let id = "%FF";
