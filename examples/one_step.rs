@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Event::Step(stats) if (stats.step + 1).is_multiple_of(8) => {
             println!("  step {:>3}  loss {:.3}", stats.step + 1, stats.loss)
         }
-        Event::Step(_) => {}
+        Event::Step(_) | Event::Measuring => {}
         Event::Before(report) => println!("before: {:.2} of the questions are answered", report.score()),
         Event::After(report) => println!("after:  {:.2}", report.score()),
     })?;

@@ -43,6 +43,8 @@ pub enum Event<'a> {
         /// Optimiser steps to come.
         steps: u64,
     },
+    /// One more item is about to be measured.
+    Measuring,
     /// The model was measured before training.
     Before(&'a Report),
     /// One optimiser step.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use selkie_edit::{
-    Context, Gated, Plan, Refused, Report, SelfEdit, ToolOutcomes, Verdict, derive_seed, steps,
+    Asked, Context, Gated, Plan, Refused, Report, SelfEdit, ToolOutcomes, Verdict, derive_seed, steps,
 };
 use selkie_learn::codec::Item;
 use selkie_learn::{Adapter, Trained, TrainingSet, WrittenEdit, peft, train};
@@ -78,7 +78,7 @@ pub struct TrainingLimits {
     pub steps: u64,
     /// Tokens, over all epochs.
     pub tokens: u64,
-    /// Wall-clock seconds.
+    /// Wall-clock seconds, of training and of measuring before and after it.
     pub seconds: f64,
 }
 
@@ -182,25 +182,17 @@ fn carry_out(
     let (examples, left_out, tokens) = (set.sequences().len(), set.left_out(), set.tokens());
     go_on(tell(Event::Dataset { examples, left_out, tokens, steps }))?;
 
-    let before = runtime.model.evaluate_asked(parent, &asked)?;
+    let clock = Clock::start(terms.limits);
+    let mut in_time = |event: Event<'_>| if clock.is_over() { ControlFlow::Break(()) } else { tell(event) };
+    let before = clock.judge(measure(runtime, parent, &asked, &mut in_time))?;
     let known_before = known(runtime, parent, terms.anchors)?;
-    go_on(tell(Event::Before(&before)))?;
+    clock.judge(go_on(in_time(Event::Before(&before))))?;
     let start = Instant::now();
-    let seconds = terms.limits.map_or(f64::INFINITY, |limits| limits.seconds);
-    let mut in_time = |event: Event<'_>| match start.elapsed().as_secs_f64() > seconds {
-        true => ControlFlow::Break(()),
-        false => tell(event),
-    };
     let trained = train_candidate(runtime, parent, &plan, &set, &mut in_time);
     let took = start.elapsed().as_secs_f64();
-    let (trained, candidate) = match trained {
-        Err(StepError::Abandoned) if took > seconds => {
-            return Err(StepError::OverBudget { what: "seconds", asked: took, allowed: seconds });
-        }
-        other => other?,
-    };
+    let (trained, candidate) = clock.judge(trained)?;
     let training = training_record(&plan, &set, &trained, took);
-    let after = runtime.model.evaluate_asked(Some(&candidate), &asked)?;
+    let after = clock.judge(measure(runtime, Some(&candidate), &asked, &mut in_time))?;
     let anchors = known_before.zip(known(runtime, Some(&candidate), terms.anchors)?);
     go_on(tell(Event::After(&after)))?;
     let decision = gate(&asked, (&before, &after), anchors);
@@ -231,6 +223,51 @@ fn carry_out(
         candidate,
         anchors,
     })
+}
+
+/// The seconds of an edit, from its first measurement on.
+struct Clock {
+    start: Instant,
+    allowed: f64,
+}
+
+impl Clock {
+    fn start(limits: Option<TrainingLimits>) -> Clock {
+        let allowed = limits.map_or(f64::INFINITY, |limits| limits.seconds);
+        Clock { start: Instant::now(), allowed }
+    }
+
+    fn is_over(&self) -> bool {
+        self.start.elapsed().as_secs_f64() > self.allowed
+    }
+
+    /// What was broken off because the time is over, says so.
+    fn judge<T>(&self, result: Result<T, StepError>) -> Result<T, StepError> {
+        match result {
+            Err(StepError::Abandoned) if self.is_over() => {
+                let asked = self.start.elapsed().as_secs_f64();
+                Err(StepError::OverBudget { what: "seconds", asked, allowed: self.allowed })
+            }
+            other => other,
+        }
+    }
+}
+
+/// How a model does on what is asked; may be ended before every item.
+fn measure(
+    runtime: &Runtime,
+    adapter: Option<&Adapter>,
+    asked: &Asked,
+    tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Report, StepError> {
+    let mut told = ControlFlow::Continue(());
+    let mut item = || {
+        told = tell(Event::Measuring);
+        told
+    };
+    let report = runtime.model.evaluate_asked_while(adapter, asked, &mut item)?;
+    go_on(told)?;
+    Ok(report)
 }
 
 fn go_on(told: ControlFlow<()>) -> Result<(), StepError> {

@@ -222,7 +222,7 @@ impl Model {
     /// # Errors
     /// When the model does not understand the context, or there is nothing to measure by.
     pub fn evaluate(&self, adapter: Option<&Adapter>, context: &Context) -> Result<Report, LearnError> {
-        self.evaluate_items(adapter, &self.codec.items(context)?)
+        self.evaluate_items(adapter, &self.codec.items(context)?, &mut || ControlFlow::Continue(()))
     }
 
     /// The same for what a candidate is asked where the context's own answers may not be known. The text of a passage
@@ -231,8 +231,23 @@ impl Model {
     /// # Errors
     /// As [`Model::evaluate`].
     pub fn evaluate_asked(&self, adapter: Option<&Adapter>, asked: &Asked) -> Result<Report, LearnError> {
+        self.evaluate_asked_while(adapter, asked, &mut || ControlFlow::Continue(()))
+    }
+
+    /// The same, as long as `go_on` says so, which is asked before every item; the items after that are left out.
+    ///
+    /// # Errors
+    /// As [`Model::evaluate`].
+    pub fn evaluate_asked_while(
+        &self,
+        adapter: Option<&Adapter>,
+        asked: &Asked,
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Report, LearnError> {
         let passage = match asked {
-            Asked::Known(context) | Asked::HeldOut(context) => return self.evaluate(adapter, context),
+            Asked::Known(context) | Asked::HeldOut(context) => {
+                return self.evaluate_items(adapter, &self.codec.items(context)?, go_on);
+            }
             Asked::Text(passage) => passage,
         };
         let item = self.codec.text_item(passage)?;
@@ -248,10 +263,18 @@ impl Model {
         Ok(Report { items: vec![report] })
     }
 
-    fn evaluate_items(&self, adapter: Option<&Adapter>, items: &[Item]) -> Result<Report, LearnError> {
+    fn evaluate_items(
+        &self,
+        adapter: Option<&Adapter>,
+        items: &[Item],
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Report, LearnError> {
         let scores = self.score_items(&[(adapter, items)])?.swap_remove(0);
         let mut reports = Vec::with_capacity(items.len());
         for (item, score) in items.iter().zip(scores) {
+            if go_on().is_break() {
+                break;
+            }
             let prediction = match score.greedy {
                 true => item.expected.clone(),
                 false => self.answer(adapter, item)?,

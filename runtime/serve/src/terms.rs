@@ -41,7 +41,7 @@ pub(crate) struct BudgetFields {
     steps: Option<u64>,
     /// Tokens that training processes, over all epochs.
     tokens: Option<u64>,
-    /// Wall-clock seconds of training.
+    /// Wall-clock seconds of training and measuring.
     seconds: Option<f64>,
 }
 

@@ -110,7 +110,7 @@ impl Narrator {
                 let left_out = if *left_out > 0 { format!(" ({left_out} left out)") } else { String::new() };
                 format!("training: {examples} sequences{left_out}, {tokens} tokens an epoch, {steps} steps\n")
             }
-            Event::Before(_) | Event::Step(_) | Event::After(_) => String::new(),
+            Event::Measuring | Event::Before(_) | Event::Step(_) | Event::After(_) => String::new(),
         }
     }
 }

@@ -86,7 +86,7 @@ pub struct Budget {
     pub steps: u64,
     /// Tokens that training processes, over all epochs.
     pub tokens: u64,
-    /// Wall-clock seconds of training.
+    /// Wall-clock seconds of training and measuring.
     pub seconds: f64,
 }
 

@@ -282,17 +282,18 @@ fn edit(core: &Core, store: &mut Store, mut job: Job) {
     };
     let (request, terms) = asked(core, job, source);
     let asked = job.request.context.gated().asked;
-    let (mut used, mut training) = (ONE_EDIT, began);
+    let (mut used, mut clock) = (ONE_EDIT, None::<Instant>);
     let mut tell = |event: Event<'_>| {
         match &event {
-            Event::Before(_) => training = Instant::now(),
+            // From here on seconds count.
+            Event::Dataset { .. } => clock = Some(Instant::now()),
             Event::Step(stats) => {
                 used.steps += 1;
                 used.tokens += stats.tokens as u64;
-                used.seconds = training.elapsed().as_secs_f64();
             }
             _ => {}
         }
+        used.seconds = clock.map_or(0.0, |since| since.elapsed().as_secs_f64());
         told(core, job, &asked, event);
         core.deny_expired();
         match core.abandon.load(Ordering::Relaxed) {
@@ -357,7 +358,7 @@ fn told(core: &Core, job: &Job, asked: &Asked, event: Event<'_>) {
         Event::Refused { problems, .. } => {
             tell(Happened::Refused { problems: problems.0.clone(), message: brief(&problems.to_string()) })
         }
-        Event::Accepted { .. } => {}
+        Event::Accepted { .. } | Event::Measuring => {}
         Event::Tools { runs, .. } => runs.iter().for_each(|run| {
             tell(Happened::ToolRan {
                 tool: run.tool.clone(),

@@ -72,8 +72,14 @@ fn refusals_change_nothing_and_say_what_to_do() {
         EditRequest { budget: Budget { steps: 10_000, ..Budget::default() }, ..given(&teaching(0, 20)) };
     let edit = bench.live.submit(wide).unwrap();
     assert_eq!(bench.live.finished_blocking(&edit).unwrap().state, EditState::Refused);
+    // Measuring is looked at too, before every question.
+    let hasty =
+        EditRequest { budget: Budget { seconds: 0.0, ..Budget::default() }, ..given(&teaching(0, 2)) };
+    let status = bench.live.finished_blocking(&bench.live.submit(hasty).unwrap()).unwrap();
+    assert_eq!((status.state, status.before, status.losses), (EditState::Refused, None, Vec::new()));
+    assert!(status.reason.unwrap().contains(" seconds of training; the budget has 0 left"));
     assert_eq!(bench.live.active().unwrap(), "base");
-    assert_eq!(bench.live.stats().refused, 2);
+    assert_eq!(bench.live.stats().refused, 3);
 }
 
 #[test]
